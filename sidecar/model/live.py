@@ -1,0 +1,91 @@
+"""What is true now: requests in flight, failures, ejections, budgets. Lives outside the snapshot.
+
+Keyed by (service, port) and endpoint id, so that a push which does not touch an endpoint changes nothing of what is
+known about it. One owner: the worker's single thread; changed only between awaits. Pure data: the rules are in
+`policy`, the connections in `proxy/pool.py`.
+"""
+
+from collections import deque
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from sidecar.model.clusters import ClusterKey, Endpoint
+
+
+@dataclass(slots=True, eq=False)
+class EndpointLive:
+    """Live state of one endpoint.
+
+    Attributes:
+        endpoint: Its newest description.
+        in_flight: Tries under way.
+        failures: Consecutive failed tries; a success sets it to 0.
+        ejected_until_s: Time until which no new request goes there; 0.0 means passing.
+        ejections: How often it was ejected; the next ejection's length doubles with each, a quiet spell forgets one.
+        leaving: The endpoint is no longer in any snapshot; it goes when its last request has ended.
+    """
+
+    endpoint: Endpoint
+    in_flight: int = 0
+    failures: int = 0
+    ejected_until_s: float = 0.0
+    ejections: int = 0
+    last_ejected_s: float = 0.0
+    leaving: bool = False
+    tries: int = 0
+    failed_tries: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class BudgetLive:
+    """Ten slots of requests and retries; see policy/budget.py."""
+
+    slots: deque[list[int]] = field(default_factory=deque)  # each [slot number, requests, retries]
+
+
+@dataclass(slots=True, eq=False)
+class ClusterLive:
+    """Live state of one cluster."""
+
+    key: ClusterKey
+    endpoints: dict[str, EndpointLive] = field(default_factory=dict)
+    budget: BudgetLive = field(default_factory=BudgetLive)
+    in_flight: int = 0
+    pending: int = 0
+    turn: int = 0  # round robin's place
+
+    def sync(self, endpoints: Iterable[Endpoint]) -> list[EndpointLive]:
+        """Take a new description of the endpoints; return the live ones in its order.
+
+        An endpoint that stays keeps its state. One that is gone is marked leaving, and dropped once it is idle.
+        """
+        present: list[EndpointLive] = []
+        for endpoint in endpoints:
+            live = self.endpoints.get(endpoint.id)
+            if live is None:
+                live = self.endpoints[endpoint.id] = EndpointLive(endpoint)
+            live.endpoint = endpoint
+            live.leaving = False
+            present.append(live)
+        kept = {live.endpoint.id for live in present}
+        for gone in [live for name, live in self.endpoints.items() if name not in kept]:
+            gone.leaving = True
+            if gone.in_flight == 0:
+                del self.endpoints[gone.endpoint.id]
+        return present
+
+
+class LiveRegistry:
+    """The one home of live state in a worker."""
+
+    __slots__ = ("clusters",)
+
+    def __init__(self) -> None:
+        self.clusters: dict[ClusterKey, ClusterLive] = {}
+
+    def cluster(self, key: ClusterKey) -> ClusterLive:
+        """The cluster's state, made on first use."""
+        live = self.clusters.get(key)
+        if live is None:
+            live = self.clusters[key] = ClusterLive(key)
+        return live

@@ -1,0 +1,144 @@
+"""What users ask of the mesh for a service: times, tries, balancing, ejection, limits, access.
+
+Frozen values with the defaults of this product; each default's reason stands beside it. The pure code in
+`policy` and `balance` reads them.
+"""
+
+from dataclasses import dataclass, field
+from enum import StrEnum
+
+from sidecar.model.clusters import ServiceKey
+
+
+class Mode(StrEnum):
+    """Whether a policy acts, or only counts and logs what it would have done."""
+
+    ENFORCE = "enforce"
+    SHADOW = "shadow"
+
+
+class RetryOn(StrEnum):
+    """Failures that a policy may name as worth another try. What is *safe* to try again is not configurable."""
+
+    CONNECT_FAILURE = "connect-failure"  # dial or TLS failed; the request was never sent
+    REFUSED_STREAM = "refused-stream"  # the peer says that it did not process the request
+    RESET = "reset"  # connection lost after the request was (partly) sent, before an answer's head
+    GATEWAY_ERROR = "gateway-error"  # 502, 503, 504, and what a gateway would answer so: reset, try timeout
+
+
+class Algorithm(StrEnum):
+    """How an endpoint is chosen among those that are passing."""
+
+    LEAST_REQUEST = "least-request"
+    RANDOM = "random"
+    ROUND_ROBIN = "round-robin"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Timeouts:
+    """All in seconds. `None` means no limit of this kind."""
+
+    request_s: float | None = 15.0  # to the response head; Envoy's route timeout
+    per_try_s: float | None = None  # a try may use what is left of the request
+    connect_s: float = 1.0  # Linkerd's; a local network answers in milliseconds
+    stream_idle_s: float = 300.0  # body without progress either way; Envoy's
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Backoff:
+    """Full jitter: wait between 0 and min(max_s, base_s * 2**(n-1)) before try n + 1."""
+
+    base_s: float = 0.025
+    max_s: float = 0.25
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BudgetPolicy:
+    """Retries may add `percent` to the requests of the last `interval_s`, plus `min_per_second`."""
+
+    percent: float = 20.0
+    interval_s: float = 10.0
+    min_per_second: float = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Retries:
+    """`attempts` counts tries after the first."""
+
+    attempts: int = 2
+    on: frozenset[RetryOn] = frozenset({RetryOn.CONNECT_FAILURE, RetryOn.REFUSED_STREAM, RetryOn.GATEWAY_ERROR})
+    backoff: Backoff = field(default_factory=Backoff)
+    budget: BudgetPolicy = field(default_factory=BudgetPolicy)
+    max_body_bytes: int = 65_536  # what is kept of a body so that it can be sent again; Linkerd's figure
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Ejection:
+    """Take an endpoint out for base_s * 2**(times before), at most max_s, after consecutive failures."""
+
+    consecutive_failures: int = 5
+    base_s: float = 5.0
+    max_s: float = 300.0
+    max_percent: int = 34  # at least one of three, never the last
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """Per cluster and worker."""
+
+    connections: int = 1024
+    pending: int = 256
+    requests: int = 1024
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficPolicy:
+    """Everything a cluster's callers obey. The default value is what a service without a policy gets."""
+
+    timeouts: Timeouts = field(default_factory=Timeouts)
+    retries: Retries = field(default_factory=Retries)
+    algorithm: Algorithm = Algorithm.LEAST_REQUEST
+    ejection: Ejection = field(default_factory=Ejection)
+    limits: Limits = field(default_factory=Limits)
+    mode: Mode = Mode.ENFORCE
+
+
+DEFAULT_POLICY = TrafficPolicy()
+
+
+@dataclass(frozen=True, slots=True)
+class TargetRef:
+    """What a policy attaches to: a Service or an HTTPRoute, optionally one named rule of the route."""
+
+    kind: str
+    name: str
+    section: str = ""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TrafficPolicyResource:
+    """A TrafficPolicy object: the policy and what it attaches to, in its own namespace."""
+
+    namespace: str
+    name: str
+    targets: tuple[TargetRef, ...]
+    policy: TrafficPolicy
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AllowRule:
+    """Callers that may pass: any workload of `services`, or exactly `principals` (SPIFFE IDs)."""
+
+    services: frozenset[ServiceKey] = frozenset()
+    principals: frozenset[str] = frozenset()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AuthorizationPolicy:
+    """An allow-list for the targeted services. No rule at all denies everybody."""
+
+    namespace: str
+    name: str
+    targets: tuple[TargetRef, ...]
+    allow: tuple[AllowRule, ...] = ()
+    mode: Mode = Mode.ENFORCE
