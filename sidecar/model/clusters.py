@@ -106,7 +106,7 @@ class Endpoint:
     zone: str = ""
     version: str = ""
     ready: bool = True
-    labels: Mapping[str, str] = field(default=EMPTY)
+    labels: Mapping[str, str] = field(default_factory=lambda: EMPTY, hash=False)
 
     @property
     def address(self) -> str:
@@ -147,4 +147,4 @@ class Workload:
     version: str = ""
     weight: int = 1
     ready: bool = True
-    labels: Mapping[str, str] = field(default=EMPTY)
+    labels: Mapping[str, str] = field(default_factory=lambda: EMPTY, hash=False)
