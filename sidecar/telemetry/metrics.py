@@ -1,0 +1,344 @@
+"""Counts of what happened, as plain values: the observer behind `/metrics`, the report and the judge.
+
+One `Series` per set of labels holds numbers in slots; a request finds its series by one look-up of a tuple. Text is
+made only when somebody scrapes (`families.py`, `render.py`). Bounded on every side: at most `max_series` sets of
+labels, then everything new is counted under `other`; a series that nobody added to for ten minutes goes. Label values
+are names from the configuration, verified identities and members of fixed sets, never a path, a host or an address.
+"""
+
+from bisect import bisect_left
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from itertools import accumulate
+
+from sidecar.model.clusters import ClusterKey, Endpoint, Mesh, ServiceKey
+from sidecar.telemetry.observer import SOURCE, EndpointEjected, Observer, PeerRefused, RequestDone
+
+# Istio's, so that existing dashboards' quantiles work.
+LATENCY_BUCKETS_MS = (
+    0.5, 1.0, 5.0, 10.0, 25.0, 50.0, 100.0, 250.0, 500.0, 1_000.0, 2_500.0, 5_000.0, 10_000.0, 30_000.0, 60_000.0,
+    300_000.0, 600_000.0, 1_800_000.0, 3_600_000.0,
+)  # fmt: skip
+SIZE_BUCKETS_BYTES = (100.0, 1_000.0, 10_000.0, 100_000.0, 1_000_000.0, 10_000_000.0)
+IDLE_S = 600.0  # Linkerd's metric retention
+MAX_SERIES = 2_000  # about 28 KB of exposition each
+_MAX_PAIRS = 500  # of each small counter's label values
+_MAX_RETIRED = 2_000
+OTHER = "other"
+UNKNOWN = "unknown"
+
+_HotKey = tuple[str, ServiceKey | None, ClusterKey | None, str, str, int, str, str, bool]
+
+
+@dataclass(frozen=True, slots=True)
+class Labels:
+    """What tells one series from another. Empty text stands for "not known"; `families.py` prints `unknown`."""
+
+    reporter: str
+    service: str = ""  # asked for: orders.shop
+    backend: str = ""  # led to: orders-v1.shop:8080
+    backend_service: ServiceKey | None = None
+    workload: ServiceKey | None = None  # the service whose app took it: orders.shop, even through orders-v1.shop
+    workload_version: str = ""
+    principal: str = ""
+    code: str = "0"
+    flags: str = "-"
+    tls: bool = False
+
+
+class Histogram:
+    """Counts between bounds, and their sum. `counts` has one more place than the bounds: what lies above them all."""
+
+    __slots__ = ("bounds", "counts", "sum")
+
+    def __init__(self, bounds: tuple[float, ...]) -> None:
+        self.bounds = bounds
+        self.counts = [0] * (len(bounds) + 1)
+        self.sum = 0.0
+
+    def observe(self, value: float) -> None:
+        """Count one value; a value equal to a bound lies below it, as Prometheus defines `le`."""
+        self.counts[bisect_left(self.bounds, value)] += 1
+        self.sum += value
+
+    def cumulative(self) -> list[int]:
+        """Counts of values up to each bound; the last is the count of all."""
+        return list(accumulate(self.counts))
+
+    def add(self, other: "Histogram") -> None:
+        """Add another histogram of the same bounds."""
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
+        self.sum += other.sum
+
+
+class Series:
+    """The numbers of one set of labels. The count of requests is the count of any of the histograms."""
+
+    __slots__ = ("duration_ms", "labels", "last_s", "received", "sent", "text")
+
+    def __init__(self, labels: Labels) -> None:
+        self.labels = labels
+        self.duration_ms = Histogram(LATENCY_BUCKETS_MS)
+        self.received = Histogram(SIZE_BUCKETS_BYTES)
+        self.sent = Histogram(SIZE_BUCKETS_BYTES)
+        self.last_s = 0.0
+        self.text = ""  # the printed labels, kept by whoever prints them first
+
+    def observe(self, took_ms: float, received_bytes: int, sent_bytes: int, now_s: float) -> None:
+        """Count one request."""
+        self.duration_ms.observe(took_ms)
+        self.received.observe(received_bytes)
+        self.sent.observe(sent_bytes)
+        self.last_s = now_s
+
+    @property
+    def requests(self) -> int:
+        """How many requests were counted."""
+        return sum(self.duration_ms.counts)
+
+
+@dataclass(slots=True)
+class ServiceTotals:
+    """Cumulative counters of one (reporter, service, backend, code, flags) since the process started."""
+
+    reporter: str
+    service: str
+    backend: str
+    code: str
+    flags: str
+    duration_ms: Histogram = field(default_factory=lambda: Histogram(LATENCY_BUCKETS_MS))
+
+    def row(self) -> dict[str, object]:
+        """The form of a `report`'s counters (wire of 15012); buckets are cumulative, the overflow is `requests`."""
+        buckets = self.duration_ms.cumulative()
+        return {
+            "reporter": self.reporter,
+            "service": self.service,
+            "backend": self.backend,
+            "code": self.code,
+            "flags": self.flags,
+            "requests": buckets[-1],
+            "latency_ms_sum": round(self.duration_ms.sum, 3),
+            "latency_ms_buckets": buckets[:-1],
+        }
+
+
+_TotalsKey = tuple[str, str, str, str, str]
+
+
+class Metrics(Observer):
+    """Everything counted in one worker. Construct once; tell it as an `Observer`; read `values()` and the counters.
+
+    Args:
+        service, namespace, version: This workload's own, as registered; "" for a proxy outside a mesh.
+        max_series: Sets of labels of requests kept apart; beyond it they are counted under `other`.
+
+    Attributes:
+        principal: This workload's SPIFFE ID once it has one; set by the owner.
+        small: Counters with few labels, by name: `small["retries"][("orders.shop", "success")]`.
+        downstream: Client connections open now, by listener.
+    """
+
+    def __init__(self, *, service: str, namespace: str, version: str = "", max_series: int = MAX_SERIES) -> None:
+        self.service = service
+        self.namespace = namespace
+        self.version = version
+        self.principal = ""
+        self.max_series = max_series
+        self.small: dict[str, Counter[tuple[str, ...]]] = {
+            name: Counter()
+            for name in ("retries", "retries_refused", "ejections", "peers_refused", "dials", "shadowed", "opened")
+        }
+        self.downstream: Counter[str] = Counter()
+        self._series: dict[Labels, Series] = {}
+        self._hot: dict[_HotKey, Series] = {}
+        self._retired: dict[_TotalsKey, ServiceTotals] = {}
+        self._ejected_until_s: dict[tuple[ClusterKey, str], float] = {}
+
+    # --- told ---------------------------------------------------------------------------------------------------
+
+    def request_done(self, done: RequestDone) -> None:
+        """Count a request, its retries, and why there was no further one."""
+        endpoint = done.endpoint
+        # An endpoint's id and version stand for everything else that labels say about it; hashing it whole is slow.
+        key = (
+            done.reporter,
+            done.service,
+            done.cluster,
+            endpoint.id if endpoint is not None else "",
+            endpoint.version if endpoint is not None else "",
+            done.status,
+            done.flags,
+            done.principal,
+            done.tls,
+        )
+        series = self._hot.get(key)
+        if series is None:
+            series = self._resolve(key, done)
+        ended_s = done.ended_s
+        series.observe((ended_s - done.started_s) * 1e3, done.bytes_received, done.bytes_sent, ended_s)
+        if done.attempts > 1:
+            won = done.flags == "-" and done.status < 500
+            self._count("retries", (_name(done.service), "success" if won else "failure"), done.attempts - 1)
+        if done.retry_denied:
+            self._count("retries_refused", (_name(done.service), done.retry_denied))
+
+    def ejected(self, event: EndpointEjected) -> None:
+        """Count an ejection, and remember until when it holds."""
+        mode = "shadow" if event.shadow else "enforce"
+        self._count("ejections", (str(event.cluster.service), event.reason, mode))
+        if event.shadow:
+            return
+        if len(self._ejected_until_s) >= self.max_series:
+            self._forget_readmitted(event.at_s)
+        if len(self._ejected_until_s) < self.max_series:
+            self._ejected_until_s[event.cluster, event.endpoint_id] = event.until_s
+
+    def peer_refused(self, event: PeerRefused) -> None:
+        """Count a refused peer."""
+        self._count("peers_refused", (event.reporter, event.reason))
+
+    def downstream_opened(self, listener: str) -> None:
+        """Count a client connection."""
+        self.downstream[listener] += 1
+        self._count("opened", (listener,))
+
+    def downstream_closed(self, listener: str) -> None:
+        """The connection is gone."""
+        self.downstream[listener] -= 1
+
+    def upstream_dialled(self, cluster: ClusterKey, result: str) -> None:
+        """Count a dial."""
+        self._count("dials", (str(cluster.service), result))
+
+    def shadowed(self, policy: str, service: ServiceKey, decision: str) -> None:
+        """Count what a policy would have done."""
+        self._count("shadowed", (str(service), policy, decision))
+
+    # --- read ---------------------------------------------------------------------------------------------------
+
+    def values(self) -> list[Series]:
+        """All series now, oldest first. A copy of the list; the series go on counting."""
+        return list(self._series.values())
+
+    def totals(self) -> list[ServiceTotals]:
+        """Counters of the report and the judge, per reporter, service, backend, code and flags.
+
+        Never go down while the process lives: what an expired series had counted stays in its sum.
+        """
+        sums: dict[_TotalsKey, ServiceTotals] = {}
+        for past in self._retired.values():
+            _add(sums, past)
+        for series in self._series.values():
+            _add(sums, _totals(series))
+        return list(sums.values())
+
+    def ejected_now(self, now_s: float) -> list[tuple[ClusterKey, str]]:
+        """Cluster and endpoint id of every ejection that still holds."""
+        return [who for who, until_s in self._ejected_until_s.items() if until_s > now_s]
+
+    def expire(self, now_s: float) -> int:
+        """Drop series idle for ten minutes; returns how many. Whoever reads calls it first; cheap when nothing is due.
+
+        Monotonic seconds, the clock of `RequestDone.ended_s`.
+        """
+        due = [series for series in self._series.values() if now_s - series.last_s > IDLE_S]
+        for series in due:
+            totals = _totals(series)
+            key = _totals_key(totals)
+            if key in self._retired or len(self._retired) < _MAX_RETIRED:
+                _add(self._retired, totals)
+            del self._series[series.labels]
+        if due:
+            self._hot.clear()
+        self._forget_readmitted(now_s)
+        return len(due)
+
+    # --- inside -------------------------------------------------------------------------------------------------
+
+    def _resolve(self, key: _HotKey, done: RequestDone) -> Series:
+        """Find or make the series of a key not seen lately."""
+        labels = _labels(done)
+        series = self._series.get(labels)
+        if series is None and len(self._series) >= self.max_series:
+            self.expire(done.ended_s)
+            if len(self._series) >= self.max_series:
+                labels = _overflow(labels)
+                series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = Series(labels)
+        if len(self._hot) >= 4 * self.max_series:  # endpoints come and go; the series stay
+            self._hot.clear()
+        self._hot[key] = series
+        return series
+
+    def _count(self, name: str, labels: tuple[str, ...], amount: int = 1) -> None:
+        counter = self.small[name]
+        if labels not in counter and len(counter) >= _MAX_PAIRS:
+            labels = (OTHER,) * len(labels)
+        counter[labels] += amount
+
+    def _forget_readmitted(self, now_s: float) -> None:
+        for who in [who for who, until_s in self._ejected_until_s.items() if until_s <= now_s]:
+            del self._ejected_until_s[who]
+
+
+def _labels(done: RequestDone) -> Labels:
+    cluster, endpoint = done.cluster, done.endpoint
+    return Labels(
+        reporter=done.reporter,
+        service=str(done.service) if done.service is not None else "",
+        backend=str(cluster) if cluster is not None else "",
+        backend_service=cluster.service if cluster is not None else done.service,
+        workload=_workload(cluster, endpoint),
+        workload_version=endpoint.version if endpoint is not None else "",
+        principal=done.principal,
+        code=str(done.status),
+        flags=done.flags,
+        tls=done.tls,
+    )
+
+
+def _workload(cluster: ClusterKey | None, endpoint: Endpoint | None) -> ServiceKey | None:
+    """The service that the endpoint's workload registered: its ServerName says so, `PORT.SERVICE.NAMESPACE.mesh`."""
+    if endpoint is None or cluster is None:
+        return None
+    if isinstance(endpoint.hop, Mesh):
+        parts = endpoint.hop.server_name.split(".")
+        if len(parts) == 4:
+            return ServiceKey(parts[2], parts[1])
+    return cluster.service
+
+
+def _overflow(labels: Labels) -> Labels:
+    """At most a dozen of these exist: two reporters by six classes of status."""
+    hundreds = labels.code[0] + "xx" if len(labels.code) == 3 else "0"
+    return Labels(reporter=labels.reporter, service=OTHER, backend=OTHER, code=hundreds, flags=OTHER)
+
+
+def _name(service: ServiceKey | None) -> str:
+    return str(service) if service is not None else UNKNOWN
+
+
+def _totals(series: Series) -> ServiceTotals:
+    labels = series.labels
+    return ServiceTotals(labels.reporter, labels.service, labels.backend, labels.code, labels.flags, series.duration_ms)
+
+
+def _totals_key(totals: ServiceTotals) -> _TotalsKey:
+    return (totals.reporter, totals.service, totals.backend, totals.code, totals.flags)
+
+
+def _add(sums: dict[_TotalsKey, ServiceTotals], one: ServiceTotals) -> None:
+    """Add into a copy, so that neither side sees the other's later counts."""
+    key = _totals_key(one)
+    total = sums.get(key)
+    if total is None:
+        total = sums[key] = ServiceTotals(*key)
+    total.duration_ms.add(one.duration_ms)
+
+
+def by_reporter(totals: Iterable[ServiceTotals], reporter: str = SOURCE) -> list[ServiceTotals]:
+    """Those of one reporter; canary judgement reads the source's."""
+    return [total for total in totals if total.reporter == reporter]

@@ -1,0 +1,200 @@
+"""What the proxy tells about each request, and to whom: the seam between doing and reporting.
+
+`proxy` builds one `RequestDone` per request, in its `finally`, and gives it to an `Observer`; rarer things (an
+ejection, a refused peer, a dial) have a method each. Observers are called and never call back, never wait, and
+nobody asks them for a decision. Metrics, access log and spans are observers; `Observers` tells several.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Protocol
+
+from sidecar.model.clusters import ClusterKey, Endpoint, ServiceKey
+from sidecar.telemetry.trace import TraceContext
+
+SOURCE = "source"  # the side that routed the request
+DESTINATION = "destination"  # the side that handed it to the app
+
+
+@dataclass(slots=True, eq=False)
+class AttemptSpan:
+    """One try of a sampled request; becomes one CLIENT span. Times are monotonic seconds.
+
+    Attributes:
+        span_id: 16 hex digits, as sent upstream in `traceparent`.
+        status: Status of the response head, 0 when none came.
+        error: Flag of the failure (`UF`), or "" for a try that brought a whole answer.
+        resend_count: 0 for the first try (OpenTelemetry's `http.request.resend_count`).
+    """
+
+    span_id: str
+    started_s: float
+    ended_s: float
+    endpoint: Endpoint | None = None
+    status: int = 0
+    error: str = ""
+    resend_count: int = 0
+
+
+@dataclass(slots=True, eq=False)
+class RequestDone:
+    """Everything worth telling about one request. Made once, filled on the way, never changed after it is told.
+
+    Not frozen and with defaults throughout, because it is built for every request: the proxy may give all values at
+    once or set them one by one as it learns them. Bytes are what the peer sent; nothing here decodes or shortens
+    them, the readers do. What is called service and what cluster: a caller asks for the *service* `orders.shop`, a
+    route sends it to the *cluster* `orders-v1.shop:8080`.
+
+    Attributes:
+        reporter: SOURCE on the side that routed, DESTINATION on the side of the app.
+        started_s, ended_s: Monotonic seconds: request head complete, and last byte of the response taken (or given up).
+        protocol: As logged: `HTTP/1.1`, `HTTP/2`.
+        route: Name of the rule that matched (`shop/orders/canary`), "" when none did.
+        service: The service asked for; None when no service is known by that host.
+        cluster: Where the route led; None when there was no route.
+        endpoint: The endpoint of the last try; None when none was picked.
+        status: What the client saw; 0 when nobody was there to see it.
+        flags: Flag of the fault (`UH`), several joined by commas, "-" for none (Envoy's response flags).
+        details: One sentence on a fault, else "".
+        attempts: Tries made, 0 when the request was answered without one.
+        tried: Endpoint ids in the order tried.
+        retry_denied: Why no further try followed a failed one: a word from a fixed set, or "".
+        bytes_received, bytes_sent: Body bytes from and to the client.
+        downstream_peer: Address of the client, as text.
+        principal: SPIFFE ID of the verified peer on the mesh hop (destination: the caller's, source: the endpoint's).
+        tls: True when the mesh hop was mutual TLS.
+        span_id: Id of the SERVER span, "" where none is to be made (source side, or not sampled).
+        spans: One per try when the trace is sampled, else empty.
+        config_version: Version of the snapshot that the request was served with.
+    """
+
+    reporter: str
+    started_s: float
+    ended_s: float = 0.0
+    method: bytes = b""
+    target: bytes = b""
+    authority: bytes = b""
+    protocol: str = "HTTP/1.1"
+    route: str = ""
+    service: ServiceKey | None = None
+    cluster: ClusterKey | None = None
+    endpoint: Endpoint | None = None
+    status: int = 0
+    flags: str = "-"
+    details: str = ""
+    attempts: int = 0
+    tried: tuple[str, ...] = ()
+    retry_denied: str = ""
+    bytes_received: int = 0
+    bytes_sent: int = 0
+    downstream_peer: str = ""
+    principal: str = ""
+    tls: bool = False
+    user_agent: bytes = b""
+    request_id: bytes = b""
+    trace: TraceContext | None = None
+    span_id: str = ""
+    spans: Sequence[AttemptSpan] = ()
+    config_version: int = 0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EndpointEjected:
+    """An endpoint was taken out of its cluster, or would have been (`shadow`).
+
+    Attributes:
+        at_s, until_s: Monotonic seconds. There is no second event: at `until_s` the endpoint passes again.
+        reason: A word from a fixed set (`consecutive-failures`).
+    """
+
+    cluster: ClusterKey
+    endpoint_id: str
+    at_s: float
+    until_s: float
+    reason: str
+    shadow: bool = False
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class PeerRefused:
+    """A connection that was closed before one application byte: the audit line of a failed mTLS handshake.
+
+    Attributes:
+        reporter: DESTINATION when the peer dialled us, SOURCE when we dialled it.
+        reason: A word from a fixed set (`wrong-identity`, `no-certificate`, `handshake-timeout`).
+        details: One sentence.
+    """
+
+    at_s: float
+    reporter: str
+    peer: str
+    principal: str
+    reason: str
+    details: str
+
+
+class Observer(Protocol):
+    """Is told what happened. Every method returns at once and never raises; whoever inherits may skip any of them."""
+
+    def request_done(self, done: RequestDone) -> None:
+        """A request ended, in whatever way. Called exactly once for each; retries are told here too."""
+
+    def ejected(self, event: EndpointEjected) -> None:
+        """An endpoint was ejected."""
+
+    def peer_refused(self, event: PeerRefused) -> None:
+        """A connection was closed because of who the peer is, or is not."""
+
+    def downstream_opened(self, listener: str) -> None:
+        """A client connected to the listener of this name (`inbound`, `outbound`, an upstream's name)."""
+
+    def downstream_closed(self, listener: str) -> None:
+        """The connection is gone; called once for each `downstream_opened`."""
+
+    def upstream_dialled(self, cluster: ClusterKey, result: str) -> None:
+        """A dial ended: `ok`, or the flag or word that says why not, from a fixed set."""
+
+    def shadowed(self, policy: str, service: ServiceKey, decision: str) -> None:
+        """A policy in mode shadow would have decided so: (`AuthorizationPolicy`, orders.shop, `deny`)."""
+
+
+@dataclass(slots=True)
+class Observers(Observer):
+    """Tells each of several observers, in order."""
+
+    each: tuple[Observer, ...] = field(default=())
+
+    def request_done(self, done: RequestDone) -> None:
+        """See `Observer`."""
+        for observer in self.each:
+            observer.request_done(done)
+
+    def ejected(self, event: EndpointEjected) -> None:
+        """See `Observer`."""
+        for observer in self.each:
+            observer.ejected(event)
+
+    def peer_refused(self, event: PeerRefused) -> None:
+        """See `Observer`."""
+        for observer in self.each:
+            observer.peer_refused(event)
+
+    def downstream_opened(self, listener: str) -> None:
+        """See `Observer`."""
+        for observer in self.each:
+            observer.downstream_opened(listener)
+
+    def downstream_closed(self, listener: str) -> None:
+        """See `Observer`."""
+        for observer in self.each:
+            observer.downstream_closed(listener)
+
+    def upstream_dialled(self, cluster: ClusterKey, result: str) -> None:
+        """See `Observer`."""
+        for observer in self.each:
+            observer.upstream_dialled(cluster, result)
+
+    def shadowed(self, policy: str, service: ServiceKey, decision: str) -> None:
+        """See `Observer`."""
+        for observer in self.each:
+            observer.shadowed(policy, service, decision)
