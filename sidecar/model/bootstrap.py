@@ -1,0 +1,218 @@
+"""What one sidecar process is told at its start: who it is, where it listens, where its configuration comes from.
+
+Made by `config/bootstrap.py` from a file and the environment, or by `app.py` from flags; read once by `app.py`.
+Frozen; every default stands here with its reason. Nothing here can change while the process runs: what can, is a
+resource of the snapshot. Times are in seconds; paths are ready to open (relative ones were joined to the file's folder).
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+from typing import NamedTuple
+
+from sidecar.model.clusters import EMPTY, Protocol, ServiceKey
+
+
+class HostPort(NamedTuple):
+    """An address to listen on or to dial; printed as users write it, IPv6 in brackets."""
+
+    host: str
+    port: int
+
+    def __str__(self) -> str:
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+
+# The ports of the product: Istio's numbers, so that firewalls and habits carry over.
+INBOUND_LISTEN = HostPort("0.0.0.0", 15006)  # noqa: S104 - peers are on other machines
+OUTBOUND_LISTEN = HostPort("127.0.0.1", 15001)
+ADMIN_LISTEN = HostPort("127.0.0.1", 15000)
+METRICS_LISTEN = HostPort("0.0.0.0", 15020)  # noqa: S104 - scrapers are on other machines
+
+
+@dataclass(frozen=True, slots=True)
+class UnixPath:
+    """A unix socket; written `unix:/run/mesh/admin.sock`."""
+
+    path: Path
+
+    def __str__(self) -> str:
+        return f"unix:{self.path}"
+
+
+class MtlsMode(StrEnum):
+    """What the inbound listener accepts."""
+
+    STRICT = "strict"  # mutual TLS only
+    PERMISSIVE = "permissive"  # plain text too, so that a mesh can be entered service by service
+    OFF = "off"  # plain text only
+
+
+class LogWhen(StrEnum):
+    """Which requests get a line in the access log."""
+
+    NEVER = "never"
+    ERRORS = "errors"  # a flag is set, or the status is 500 or more
+    ALL = "all"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class NodeInfo:
+    """Who this sidecar is.
+
+    Attributes:
+        service: The service it stands beside; a pure caller names itself here too.
+        version: Version of the service; makes the Service `SERVICE-VERSION` beside `SERVICE`.
+        id: Unique among the workloads of the namespace. Default: `SERVICE-VERSION`, or `SERVICE` without a version.
+        account: The identity's last part, `spiffe://.../ns/NAMESPACE/sa/ACCOUNT`. Default: the service's name.
+    """
+
+    service: str
+    namespace: str = "default"  # Kubernetes' own default
+    version: str = ""
+    id: str
+    account: str
+    zone: str = ""
+    labels: Mapping[str, str] = field(default=EMPTY)
+
+    @property
+    def key(self) -> ServiceKey:
+        """The full name of the service."""
+        return ServiceKey(self.namespace, self.service)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ControlPlaneConfig:
+    """Where configuration and identity come from.
+
+    Attributes:
+        join_file: Root certificate and token for the first contact; None when identity files are given instead.
+        cache: Folder of the last good resources and the identity, so that a restart needs no control plane.
+    """
+
+    address: HostPort
+    join_file: Path | None = None
+    cache: Path
+    report_interval_s: float = 2.0  # what the canary judge and `meshctl stat` can see at best
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdentityFiles:
+    """An X.509-SVID kept by somebody else; all PEM."""
+
+    cert: Path
+    key: Path
+    bundle: Path
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboundPort:
+    """A declared port of the app and where the app really listens."""
+
+    port: int
+    protocol: Protocol = Protocol.AUTO
+    app: HostPort
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class InboundConfig:
+    """The side that callers reach; `ports` are all that can be reached through it."""
+
+    listen: tuple[HostPort, ...] = (INBOUND_LISTEN,)
+    mtls: MtlsMode = MtlsMode.STRICT  # plain text must be asked for
+    ports: tuple[InboundPort, ...]
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Upstream:
+    """A local listener for one port of one service: the app dials it instead of the service."""
+
+    service: ServiceKey
+    port: int
+    listen: HostPort
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class OutboundConfig:
+    """The side that the app calls through. `listen` is the explicit proxy by `Host`; empty switches it off."""
+
+    listen: tuple[HostPort, ...] = (OUTBOUND_LISTEN,)
+    capture: bool = False
+    upstreams: tuple[Upstream, ...] = ()
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AdminConfig:
+    """Loopback or a unix socket only: `/quit` and `/tap` are for whoever is on the machine."""
+
+    listen: HostPort | UnixPath = ADMIN_LISTEN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class MetricsConfig:
+    """Open to scrapers; shows numbers only."""
+
+    listen: HostPort = METRICS_LISTEN
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class TracingConfig:
+    """Where spans go: OTLP over plain HTTP, to a collector nearby.
+
+    Attributes:
+        path: Path of the traces endpoint; `/v1/traces` is OTLP's.
+        sample: Share of new traces that are kept, 0.0 to 1.0; a caller's own decision is always obeyed.
+    """
+
+    collector: HostPort
+    path: str = "/v1/traces"
+    sample: float = 0.01
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class AccessLogConfig:
+    """`path` `-` is standard output."""
+
+    path: str = "-"
+    format: str = "json"
+    when: LogWhen = LogWhen.ERRORS  # a line for each request costs more than proxying it
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ProcessLimits:
+    """Bounds of the process and of each connection to it."""
+
+    connections: int = 10_000  # clients at once, all listeners; stay below half of the descriptor limit
+    head_timeout_s: float = 10.0  # a head that trickles in for longer is an attack; NGINX gives 60
+    body_idle_s: float = 30.0  # a request body without one byte of progress
+    drain_delay_s: float = 5.0  # time for callers to hear that this endpoint leaves, before it stops accepting
+    drain_timeout_s: float = 30.0  # then requests under way may end; Kubernetes kills after 30 s by default
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Bootstrap:
+    """A whole bootstrap file. Exactly one of `control_plane` and `static` is set when it came from a file.
+
+    Attributes:
+        source: The file's path as the user gave it; "" when made from flags.
+        static: Folder of resources, when there is no control plane.
+        inbound: None for a pure caller.
+        tracing: None records no spans; trace headers are passed on all the same.
+        fast_path: False sends every request along the reference path.
+    """
+
+    node: NodeInfo
+    source: str = ""
+    control_plane: ControlPlaneConfig | None = None
+    static: Path | None = None
+    identity: IdentityFiles | None = None
+    inbound: InboundConfig | None = None
+    outbound: OutboundConfig = field(default_factory=OutboundConfig)
+    admin: AdminConfig = field(default_factory=AdminConfig)
+    metrics: MetricsConfig = field(default_factory=MetricsConfig)
+    tracing: TracingConfig | None = None
+    access_log: AccessLogConfig = field(default_factory=AccessLogConfig)
+    limits: ProcessLimits = field(default_factory=ProcessLimits)
+    workers: int = 1
+    fast_path: bool = True
