@@ -1,0 +1,59 @@
+"""Bound the load that retries add to a cluster, whatever goes wrong with it.
+
+`note_request` counts every request once, `take_retry` asks for and counts one more try. The guarantee is exact: in any
+span of `interval_s` seconds, retries <= `percent` of the requests of that span + `min_per_second` * `interval_s`.
+The second part lets a cluster with little traffic retry at all; it may come in one burst.
+
+Time is cut into slots of a tenth of the interval. A slot that the span cuts through counts with all its retries and
+none of its requests: rounding is always to the safe side. A slot carries its start in milliseconds and not a number,
+so that a policy with another interval reads the same slots without a reset that would forgive what was spent.
+"""
+
+from sidecar.model.live import BudgetLive
+from sidecar.model.policies import BudgetPolicy
+
+SLOTS = 10
+_REQUESTS, _RETRIES = 1, 2
+
+
+def note_request(budget: BudgetLive, policy: BudgetPolicy, now_s: float) -> None:
+    """Count a request (not its retries)."""
+    _running_slot(budget, policy, int(now_s * 1000.0))[_REQUESTS] += 1
+
+
+def take_retry(budget: BudgetLive, policy: BudgetPolicy, now_s: float) -> bool:
+    """True when one more retry fits, which is then counted; it cannot be given back.
+
+    Costs one pass over at most eleven slots, on the failure path only.
+    """
+    now_ms = int(now_s * 1000.0)
+    width_ms = _width_ms(policy)
+    whole_ms = now_ms - SLOTS * width_ms  # a slot that starts after this lies in the span completely
+    requests = retries = 0
+    for start_ms, slot_requests, slot_retries in budget.slots:
+        if start_ms > whole_ms:
+            requests += slot_requests
+        if start_ms > whole_ms - width_ms:
+            retries += slot_retries
+    if retries + 1 > requests * policy.percent / 100.0 + policy.min_per_second * policy.interval_s:
+        return False
+    _running_slot(budget, policy, now_ms)[_RETRIES] += 1
+    return True
+
+
+def _running_slot(budget: BudgetLive, policy: BudgetPolicy, now_ms: int) -> list[int]:
+    """The slot that takes what happens now; a new one drops those that no span can reach any more."""
+    slots = budget.slots
+    width_ms = _width_ms(policy)
+    if slots and now_ms - slots[-1][0] < width_ms:
+        return slots[-1]
+    slot = [now_ms, 0, 0]
+    slots.append(slot)
+    gone_ms = now_ms - (SLOTS + 1) * width_ms
+    while slots[0][0] <= gone_ms:
+        slots.popleft()
+    return slot
+
+
+def _width_ms(policy: BudgetPolicy) -> int:
+    return max(1, int(policy.interval_s * (1000.0 / SLOTS)))

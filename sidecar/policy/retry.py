@@ -1,0 +1,120 @@
+"""Decide whether a failed try is worth another, and how long to wait before it.
+
+Asked by the attempts machine after each failed try, as long as nothing was sent to the client. Two questions are kept
+apart: the policy says what is *wanted* (`retries.on`); what is *safe* is fixed here and not configurable. A request
+that the upstream provably did not take may be repeated whatever its method; any other only if its method is idempotent
+or it carries an `Idempotency-Key` (RFC 9110 section 9.2.2).
+
+Returns seconds or a reason, never waits, and asks the budget last, so that only retries that will happen are counted.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from enum import StrEnum
+from random import Random
+
+from sidecar.errors import Fault
+from sidecar.model.policies import Retries, RetryOn
+
+IDEMPOTENT_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
+RETRIABLE_STATUSES = frozenset((502, 503, 504))  # what a gateway says when it got no answer of the service's own
+
+
+class GiveUp(StrEnum):
+    """Why there will be no other try; value of log field, metric label and header."""
+
+    BUDGET = "budget"  # retries already add as much load as they may
+    METHOD = "method"  # the upstream may have taken the request, and repeating it could double its effect
+    BODY_TOO_BIG = "body_too_big"  # the body is no longer at hand in full
+    DEADLINE = "deadline"  # the wait would end after the request's time
+    ATTEMPTS = "attempts"  # every allowed try was made
+    POLICY = "policy"  # the policy does not name this kind of failure
+    STARTED = "started"  # the client already has a part of the answer; decided by the caller
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """How a try failed.
+
+    Attributes:
+        fault: The row of the table, if it ended without an answer.
+        status: The answer's status (502, 503, 504), if there was one.
+        untouched: The upstream provably did not take the request. The caller judges this: the row says so, or an idle
+            connection was found closed before the first byte, or a verified mesh peer answered so.
+    """
+
+    fault: Fault | None
+    status: int | None
+    untouched: bool
+
+
+def worth_another_try(
+    failure: Failure,
+    *,
+    policy: Retries,
+    method: bytes,
+    has_idempotency_key: bool,
+    attempt: int,
+    replayable: bool,
+    budget: Callable[[], bool],
+    now_s: float,
+    ends_at_s: float | None,
+    rng: Random,
+) -> float | GiveUp:
+    """Seconds to wait before the next try, or the reason why there is none.
+
+    Args:
+        attempt: Number of the try that failed, from 1.
+        replayable: The whole body can be sent (again): it was kept, or nothing of it was read yet.
+        budget: Takes one retry from the budget and says whether there was one; called last, at most once.
+        ends_at_s: End of the request; the next try starts before it. None: no limit.
+
+    The first retry after an untouched failure goes at once: it goes to another endpoint, and nobody was loaded by the
+    try that failed. All others wait between 0 and min(max_s, base_s * 2**(attempt - 1)), evenly drawn (full jitter).
+    """
+    if policy.on.isdisjoint(conditions(failure)):
+        return GiveUp.POLICY
+    if not (failure.untouched or method in IDEMPOTENT_METHODS or has_idempotency_key):
+        return GiveUp.METHOD
+    if not replayable:
+        return GiveUp.BODY_TOO_BIG
+    if attempt > policy.attempts:
+        return GiveUp.ATTEMPTS
+    at_once = failure.untouched and attempt == 1
+    delay_s = 0.0 if at_once else rng.random() * _ceiling_s(policy, attempt)
+    if ends_at_s is not None and now_s + delay_s >= ends_at_s:
+        return GiveUp.DEADLINE
+    return delay_s if budget() else GiveUp.BUDGET
+
+
+def conditions(failure: Failure) -> frozenset[RetryOn]:
+    """The conditions of a policy that cover this failure; empty when none can.
+
+    A reset that came before the request was sent is a connect failure to the user, and a reset all the same. Faults
+    of our own (no endpoint, limits, no route) and of the client are never worth another try.
+    """
+    fault = failure.fault
+    if fault is None:
+        if failure.status not in RETRIABLE_STATUSES:
+            return _NONE
+        return _GATEWAY_UNTOUCHED if failure.untouched else _GATEWAY
+    if fault.flag in ("UC", "UR"):
+        if fault.upstream_untouched:
+            return _REFUSED
+        return _RESET_UNTOUCHED if failure.untouched else _RESET
+    return _BY_FLAG.get(fault.flag, _NONE)
+
+
+_NONE: frozenset[RetryOn] = frozenset()
+_CONNECT = frozenset({RetryOn.CONNECT_FAILURE})
+_REFUSED = frozenset({RetryOn.REFUSED_STREAM})
+_GATEWAY = frozenset({RetryOn.GATEWAY_ERROR})
+_GATEWAY_UNTOUCHED = _GATEWAY | _CONNECT
+_RESET = _GATEWAY | {RetryOn.RESET}
+_RESET_UNTOUCHED = _RESET | _CONNECT
+_BY_FLAG = {"UF": _CONNECT, "UPE": _GATEWAY, "UT": _GATEWAY}  # UT of the whole request ends at its deadline anyway
+
+
+def _ceiling_s(policy: Retries, attempt: int) -> float:
+    # 2 ** 30 times any base is above any max; the bound keeps the power finite for absurd numbers of attempts.
+    return min(policy.backoff.max_s, policy.backoff.base_s * 2.0 ** min(attempt - 1, 30))
