@@ -1,0 +1,73 @@
+"""What a codec reports: one alphabet for HTTP/1.1 and HTTP/2, requests and responses, client side and upstream side.
+
+`proxy/` reads these and nothing else of a protocol, so that a new protocol adds a codec and no branch. The classes
+have slots and are not frozen: several are made per request (STYLE: 91 ns against 280 ns). Nobody changes one.
+"""
+
+from dataclasses import dataclass
+from typing import TypeAlias
+
+from sidecar.model.messages import Fields, RequestHead, ResponseHead
+
+
+@dataclass(slots=True)
+class Head:
+    """A request's or a final response's head; exactly one for each message, before its chunks."""
+
+    head: RequestHead | ResponseHead
+    stream: int = 1
+
+
+@dataclass(slots=True)
+class Interim:
+    """A 1xx response; the final head is still to come."""
+
+    head: ResponseHead
+    stream: int = 1
+
+
+@dataclass(slots=True)
+class Chunk:
+    """A piece of the body, never empty. Where one ends says nothing about how the peer cut its chunks.
+
+    Attributes:
+        data: Body bytes, free of framing.
+        credit: Flow-control bytes to hand back with `credit()` once `data` was forwarded.
+    """
+
+    data: bytes
+    credit: int
+    stream: int = 1
+
+
+@dataclass(slots=True)
+class Trailers:
+    """Fields that came after a body; those that frame, route or authenticate a message were dropped."""
+
+    fields: Fields
+    stream: int = 1
+
+
+@dataclass(slots=True)
+class End:
+    """The message is complete, as its framing says. A truncated message never gets one."""
+
+    stream: int = 1
+
+
+@dataclass(slots=True)
+class Reset:
+    """The peer gave this stream up (HTTP/2). `untouched`: it provably did not take the request."""
+
+    untouched: bool
+    stream: int = 1
+
+
+@dataclass(slots=True)
+class Tunnel:
+    """From here on the bytes of this stream belong to another protocol."""
+
+    stream: int = 1
+
+
+Event: TypeAlias = Head | Interim | Chunk | Trailers | End | Reset | Tunnel
