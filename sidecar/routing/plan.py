@@ -1,0 +1,97 @@
+"""What routing decides, ready to be used: where a request may go and what its sender obeys.
+
+Made by `routing/compile.py` once per change of configuration and then shared by all requests; never changed. Compared
+and cached by identity: an object that survives a push carries its metric children and synced endpoints along.
+"""
+
+from dataclasses import dataclass
+
+from sidecar.model.clusters import ClusterKey, Endpoint, Protocol, ServiceKey
+from sidecar.model.messages import RequestHead
+from sidecar.model.policies import TrafficPolicy
+from sidecar.model.routes import RouteMatch
+from sidecar.routing.match import Matcher
+
+
+@dataclass(slots=True, eq=False)
+class ClusterPlan:
+    """One port of a backend service.
+
+    Attributes:
+        key: What live state is keyed by.
+        endpoints: All endpoints of that port, ready or not. The same tuple in every plan of the cluster.
+        policy: For what concerns endpoints (balancing, ejection, limits, mode): the policy of the backend service; if
+            it has none, that of the service which the caller named; else the default.
+        protocol: As the backend service declares it.
+        known: False when the service or the port does not exist: the share is answered 500 (Gateway API), flag NC.
+        service: The backend service.
+    """
+
+    key: ClusterKey
+    endpoints: tuple[Endpoint, ...]
+    policy: TrafficPolicy
+    protocol: Protocol
+    known: bool
+    service: ServiceKey
+
+
+@dataclass(slots=True, eq=False)
+class RoutePlan:
+    """One rule of a route, or the implicit way to a service without routes.
+
+    Attributes:
+        name: `HTTPRoute/shop/orders/rule-0`, or the rule's own name instead of `rule-0`; `default` without a route.
+        backends: Those with a weight above 0. Empty when the rule names none: the request is answered 500, flag NC.
+        cumulative: Running sums of their weights, for `balance.pick.split`.
+        policy: For what concerns the request (timeouts, retries): see `routing/compile.py` for which policy that is.
+        policies: For each backend what a try obeys: timeouts and retries of `policy`, the rest of the backend's.
+        request_s: Time of the request; None: no limit.
+        whole_response: True when the user set `request_s` in the route: it then bounds the whole response and not only
+            its head.
+        per_try_s: Time of one try when the route sets it (0: no limit); None: the policy's.
+    """
+
+    name: str
+    backends: tuple[ClusterPlan, ...]
+    cumulative: tuple[int, ...]
+    policy: TrafficPolicy
+    policies: tuple[TrafficPolicy, ...]
+    request_s: float | None
+    whole_response: bool
+    per_try_s: float | None
+
+
+class ServiceTable:
+    """The routes of one port of one service.
+
+    Attributes:
+        service, port: What it routes.
+        routes: All plans, in the order that breaks ties; for `explain` and `/config`.
+        clusters: All backends, by key.
+        sources: The resources that it was made from; another one of the same sources is the same table.
+    """
+
+    __slots__ = ("_matcher", "clusters", "port", "routes", "service", "sources")
+
+    def __init__(
+        self,
+        service: ServiceKey,
+        port: int,
+        matches: list[tuple[RouteMatch, RoutePlan]],
+        clusters: dict[ClusterKey, ClusterPlan],
+        sources: tuple[object, ...],
+    ) -> None:
+        self.service = service
+        self.port = port
+        self.routes = tuple(dict.fromkeys(plan for _, plan in matches))
+        self.clusters = clusters
+        self.sources = sources
+        self._matcher = Matcher(matches)
+
+    def match(self, head: RequestHead) -> RoutePlan | None:
+        """The rule that takes this request by Gateway API's precedence; None (404, NR) when none does.
+
+        Exact path, then the longest prefix, then a method, then the most headers; among equals the oldest route, the
+        first by namespace and name, the first rule. Once a route is attached, nothing is forwarded implicitly.
+        """
+        return self._matcher.find(head)
