@@ -1,0 +1,66 @@
+"""The API's bearer token: one random secret in DIR/api.token, readable by its owner alone.
+
+Made at the first start, kept afterwards, so that a restart does not lock out those who hold it. Delete the file and
+restart to change it. Never printed, logged or sent anywhere.
+"""
+
+import os
+import secrets
+from pathlib import Path
+
+FILE_NAME = "api.token"
+TOKEN_BYTES = 32  # 256 bits from the system's generator: nothing to guess
+SHORTEST = 20  # characters; a hand-written token below this is a password, not a key
+
+
+class TokenError(Exception):
+    """A token file that cannot be used; the text is one complete line."""
+
+
+def load_or_create(data: Path) -> str:
+    """Return the token in `data`/api.token; make it, mode 0600, when it is not there.
+
+    A file that others may read is narrowed to its owner (a volume's group settings widen it on some platforms).
+
+    Raises:
+        TokenError: The file cannot be read or written, or holds no usable token.
+    """
+    path = data / FILE_NAME
+    try:
+        if path.exists():
+            return _kept(path)
+        made = secrets.token_urlsafe(TOKEN_BYTES)
+        # Aside and renamed: a crash in between leaves no empty token behind.
+        aside = path.with_suffix(".new")
+        aside.unlink(missing_ok=True)
+        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
+            file.write(made + "\n")
+            file.flush()
+            os.fsync(file.fileno())
+        aside.replace(path)
+    except OSError as exc:
+        raise TokenError(f"{exc.filename or path}: {exc.strerror}") from exc
+    return made
+
+
+def read(path: Path) -> str:
+    """Return the token that a file holds.
+
+    Raises:
+        TokenError: Unreadable, or what is in it cannot be a token.
+    """
+    try:
+        raw = path.read_bytes()[:4096]
+    except OSError as exc:
+        raise TokenError(f"{path}: {exc.strerror}") from exc
+    text = raw.decode("ascii", "replace").strip()
+    if len(text) < SHORTEST or not text.isprintable() or " " in text or "\ufffd" in text:
+        raise TokenError(f"{path}: holds no API token (one word of at least {SHORTEST} ASCII characters)")
+    return text
+
+
+def _kept(path: Path) -> str:
+    token = read(path)
+    if path.stat().st_mode & 0o077:
+        path.chmod(0o600)
+    return token
