@@ -1,0 +1,73 @@
+"""What a sidecar gets to see: the closure of the services that it calls, and of the one it stands beside.
+
+Built once per revision from the compiled snapshot, asked by sessions.py for each subscription. Pure. Of a wanted
+service it takes the Service, its Endpoints, the HTTPRoutes whose parent it is, Service and Endpoints of their backends,
+and the policies that point at any of these; of the sidecar's own service the Service and its policies (the inbound
+side obeys them), without Endpoints. It does not follow a backend's own routes: a route is taken once, at the parent.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable
+
+from sidecar.model.clusters import ServiceKey
+from sidecar.model.policies import AuthorizationPolicy, TrafficPolicyResource
+from sidecar.model.routes import HttpRoute
+from sidecar.model.snapshot import Resource, Snapshot
+
+
+class Closures:
+    """Closures over one snapshot. Names are `KIND/NAMESPACE/NAME`; only such as exist are returned."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self._routes: dict[ServiceKey, list[HttpRoute]] = defaultdict(list)
+        self._policies: dict[str, list[str]] = defaultdict(list)  # by the name of what they point at
+        self._cache: dict[tuple[ServiceKey, str, frozenset[ServiceKey]], frozenset[str]] = {}
+        for resource in snapshot.resources.values():
+            self._add(resource)
+
+    def of(self, own: ServiceKey, version: str, wants: frozenset[ServiceKey]) -> frozenset[str]:
+        """Everything for a sidecar beside `own` (of that version, or "") that calls `wants`.
+
+        A consumer's route (Gateway API: a route in another namespace than its parent) counts for callers in the
+        route's namespace only.
+        """
+        key = (own, version, wants)
+        found = self._cache.get(key)
+        if found is None:
+            names = self._own(own, version)
+            for service in wants:
+                self._wanted(service, own.namespace, names)
+            found = self._cache[key] = frozenset(name for name in names if name in self.snapshot.resources)
+        return found
+
+    def _add(self, resource: Resource) -> None:
+        match resource.body:
+            case HttpRoute() as route:
+                for service in {parent.service for parent in route.parents}:
+                    self._routes[service].append(route)
+            case TrafficPolicyResource(namespace=namespace, targets=targets):
+                for target in targets:
+                    self._policies[f"{target.kind}/{namespace}/{target.name}"].append(resource.name)
+            case AuthorizationPolicy(namespace=namespace, targets=targets):
+                for target in targets:
+                    self._policies[f"{target.kind}/{namespace}/{target.name}"].append(resource.name)
+            case _:
+                pass
+
+    def _own(self, own: ServiceKey, version: str) -> set[str]:
+        name = f"Service/{own.namespace}/{own.name}"
+        pointed_at = [name, f"{name}-{version}"] if version else [name]
+        return {name, *self._pointing_at(pointed_at)}
+
+    def _wanted(self, service: ServiceKey, caller: str, names: set[str]) -> None:
+        routes = [r for r in self._routes.get(service, ()) if r.namespace in (service.namespace, caller)]
+        services = {service, *(backend.service for r in routes for rule in r.rules for backend in rule.backends)}
+        pointed_at = [f"Service/{key.namespace}/{key.name}" for key in services]
+        pointed_at += [f"HTTPRoute/{route.namespace}/{route.name}" for route in routes]
+        names.update(pointed_at)
+        names.update(f"Endpoints/{key.namespace}/{key.name}" for key in services)
+        names.update(self._pointing_at(pointed_at))
+
+    def _pointing_at(self, names: Iterable[str]) -> set[str]:
+        return {policy for name in names for policy in self._policies.get(name, ())}
