@@ -1,8 +1,8 @@
 """Bound the load that retries add to a cluster, whatever goes wrong with it.
 
-`note_request` counts every request once, `take_retry` asks for and counts one more try. The guarantee is exact: in any
-span of `interval_s` seconds, retries <= `percent` of the requests of that span + `min_per_second` * `interval_s`.
-The second part lets a cluster with little traffic retry at all; it may come in one burst.
+`note_request` counts every request once, `take_retry` asks for and counts one more try. The guarantee holds to the
+millisecond: in any span of `interval_s`, retries <= `percent` of the requests of that span + `min_per_second` *
+`interval_s`. The second part lets a cluster with little traffic retry at all; it may come in one burst.
 
 Time is cut into slots of a tenth of the interval. A slot that the span cuts through counts with all its retries and
 none of its requests: rounding is always to the safe side. A slot carries its start in milliseconds and not a number,
@@ -18,22 +18,22 @@ _REQUESTS, _RETRIES = 1, 2
 
 def note_request(budget: BudgetLive, policy: BudgetPolicy, now_s: float) -> None:
     """Count a request (not its retries)."""
-    _running_slot(budget, policy, int(now_s * 1000.0))[_REQUESTS] += 1
+    _running_slot(budget, policy, _ms(now_s))[_REQUESTS] += 1
 
 
 def take_retry(budget: BudgetLive, policy: BudgetPolicy, now_s: float) -> bool:
     """True when one more retry fits, which is then counted; it cannot be given back.
 
-    Costs one pass over at most eleven slots, on the failure path only.
+    Costs one pass over at most a dozen slots, on the failure path only.
     """
-    now_ms = int(now_s * 1000.0)
+    now_ms = _ms(now_s)
+    since_ms = now_ms - _ms(policy.interval_s)
     width_ms = _width_ms(policy)
-    whole_ms = now_ms - SLOTS * width_ms  # a slot that starts after this lies in the span completely
     requests = retries = 0
     for start_ms, slot_requests, slot_retries in budget.slots:
-        if start_ms > whole_ms:
+        if start_ms > since_ms:
             requests += slot_requests
-        if start_ms > whole_ms - width_ms:
+        if start_ms > since_ms - width_ms:
             retries += slot_retries
     if retries + 1 > requests * policy.percent / 100.0 + policy.min_per_second * policy.interval_s:
         return False
@@ -49,11 +49,16 @@ def _running_slot(budget: BudgetLive, policy: BudgetPolicy, now_ms: int) -> list
         return slots[-1]
     slot = [now_ms, 0, 0]
     slots.append(slot)
-    gone_ms = now_ms - (SLOTS + 1) * width_ms
+    gone_ms = now_ms - _ms(policy.interval_s) - width_ms
     while slots[0][0] <= gone_ms:
         slots.popleft()
     return slot
 
 
 def _width_ms(policy: BudgetPolicy) -> int:
-    return max(1, int(policy.interval_s * (1000.0 / SLOTS)))
+    """Milliseconds of a slot, rounded up, so that ten of them are never less than the interval."""
+    return int(policy.interval_s * (1000.0 / SLOTS)) + 1
+
+
+def _ms(seconds: float) -> int:
+    return int(seconds * 1000.0 + 0.5)

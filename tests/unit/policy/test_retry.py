@@ -1,0 +1,242 @@
+"""What may be tried again, what is wanted, and in which order the reasons are found."""
+
+from functools import partial
+from itertools import product
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar import errors
+from sidecar.errors import Fault
+from sidecar.model.policies import Backoff, Retries, RetryOn
+from sidecar.policy.retry import IDEMPOTENT_METHODS, Failure, GiveUp, conditions, worth_another_try
+
+EVERYTHING = frozenset(RetryOn)
+FAULTS = [row for row in vars(errors).values() if isinstance(row, Fault)]
+
+
+class Budget:
+    """A budget with so much left; counts how often it was asked."""
+
+    def __init__(self, left: int = 1) -> None:
+        self.left = left
+        self.asked = 0
+
+    def __call__(self) -> bool:
+        self.asked += 1
+        self.left -= 1
+        return self.left >= 0
+
+
+class Half(Random):
+    def random(self) -> float:
+        return 0.5
+
+
+def of(fault: Fault) -> Failure:
+    """The failure as its row of the table tells it."""
+    return Failure(fault, None, fault.upstream_untouched)
+
+
+def answered(status: int, *, untouched: bool = False) -> Failure:
+    return Failure(None, status, untouched)
+
+
+def ask(
+    failure: Failure,
+    *,
+    policy: Retries | None = None,
+    method: bytes = b"GET",
+    key: bool = False,
+    attempt: int = 1,
+    replayable: bool = True,
+    budget: Budget | None = None,
+    now_s: float = 100.0,
+    ends_at_s: float | None = None,
+    rng: Random | None = None,
+) -> float | GiveUp:
+    return worth_another_try(
+        failure,
+        policy=policy or Retries(),
+        method=method,
+        has_idempotency_key=key,
+        attempt=attempt,
+        replayable=replayable,
+        budget=budget or Budget(),
+        now_s=now_s,
+        ends_at_s=ends_at_s,
+        rng=rng or Half(),
+    )
+
+
+UNTOUCHED = [
+    of(errors.CONNECT_FAILED),
+    of(errors.CONNECT_TIMEOUT),
+    of(errors.TLS_FAILED),
+    of(errors.UPSTREAM_REFUSED),
+    Failure(errors.UPSTREAM_CLOSED, None, True),  # an idle connection that was found closed
+    Failure(errors.UPSTREAM_RESET, None, True),
+    answered(503, untouched=True),  # a verified mesh peer says so
+]
+TOUCHED = [
+    of(errors.UPSTREAM_CLOSED),
+    of(errors.UPSTREAM_RESET),
+    of(errors.UPSTREAM_PROTOCOL),
+    of(errors.TRY_TIMEOUT),
+    answered(502),
+    answered(503),
+    answered(504),
+]
+
+
+@pytest.mark.parametrize("method", [b"GET", b"POST", b"PATCH", b"get", b"PURGE"])
+@pytest.mark.parametrize("failure", UNTOUCHED)
+def test_a_request_that_was_provably_not_taken_is_tried_again_at_once_whatever_its_method(
+    failure: Failure, method: bytes
+) -> None:
+    assert ask(failure, method=method) == 0.0
+
+
+@pytest.mark.parametrize("failure", TOUCHED)
+def test_any_other_failure_is_tried_again_for_idempotent_methods_or_with_a_key_only(failure: Failure) -> None:
+    for method in (b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"):
+        assert ask(failure, method=method) == 0.0125
+    for method in (b"POST", b"PATCH", b"CONNECT", b"get"):
+        assert ask(failure, method=method) is GiveUp.METHOD
+        assert ask(failure, method=method, key=True) == 0.0125
+
+
+@pytest.mark.parametrize(
+    "failure",
+    [of(row) for row in FAULTS if row.flag not in {"UF", "UC", "UR", "UPE", "UT"}]
+    + [answered(status) for status in (400, 404, 409, 429, 500, 501, 505)]
+    + [answered(429, untouched=True)],
+)
+def test_what_no_upstream_caused_and_other_statuses_are_never_tried_again(failure: Failure) -> None:
+    assert ask(failure, policy=Retries(on=EVERYTHING)) is GiveUp.POLICY
+
+
+@pytest.mark.parametrize(
+    ("failure", "covered_by"),
+    [
+        (of(errors.CONNECT_FAILED), {"connect-failure"}),
+        (of(errors.CONNECT_TIMEOUT), {"connect-failure"}),
+        (of(errors.TLS_FAILED), {"connect-failure"}),
+        (of(errors.UPSTREAM_REFUSED), {"refused-stream"}),
+        (of(errors.UPSTREAM_CLOSED), {"reset", "gateway-error"}),
+        (of(errors.UPSTREAM_RESET), {"reset", "gateway-error"}),
+        (Failure(errors.UPSTREAM_CLOSED, None, True), {"connect-failure", "reset", "gateway-error"}),
+        (Failure(errors.UPSTREAM_RESET, None, True), {"connect-failure", "reset", "gateway-error"}),
+        (of(errors.UPSTREAM_PROTOCOL), {"gateway-error"}),
+        (of(errors.TRY_TIMEOUT), {"gateway-error"}),
+        (answered(502), {"gateway-error"}),
+        (answered(503, untouched=True), {"gateway-error", "connect-failure"}),
+        (answered(500), set()),
+        (of(errors.OVERFLOW), set()),
+    ],
+)
+def test_the_policy_names_the_failures_that_it_wants_tried_again(failure: Failure, covered_by: set[str]) -> None:
+    assert conditions(failure) == covered_by
+    for condition in RetryOn:
+        wanted = ask(failure, policy=Retries(on=frozenset({condition}))) is not GiveUp.POLICY
+        assert wanted == (condition in covered_by)
+
+
+def test_a_sentence_of_its_own_does_not_change_what_a_fault_is() -> None:
+    assert ask(of(errors.CONNECT_FAILED.saying("10.0.0.7:8080 refused"))) == 0.0
+
+
+def test_the_first_reason_in_this_order_is_given() -> None:
+    wrong = partial(ask, answered(503), ends_at_s=99.0, budget=Budget(0))
+    nothing_wanted, no_tries = Retries(on=frozenset(), attempts=0), Retries(attempts=0)
+    assert wrong(policy=nothing_wanted, method=b"POST", replayable=False) is GiveUp.POLICY
+    assert wrong(policy=no_tries, method=b"POST", replayable=False) is GiveUp.METHOD
+    assert wrong(policy=no_tries, replayable=False) is GiveUp.BODY_TOO_BIG
+    assert wrong(policy=no_tries) is GiveUp.ATTEMPTS
+    assert wrong() is GiveUp.DEADLINE
+    assert wrong(ends_at_s=None) is GiveUp.BUDGET
+
+
+def test_two_tries_follow_the_first_by_default() -> None:
+    assert [isinstance(ask(answered(503), attempt=n), float) for n in (1, 2, 3)] == [True, True, False]
+    assert ask(answered(503), attempt=3) is GiveUp.ATTEMPTS
+
+
+def test_only_the_first_retry_of_an_untouched_request_goes_at_once() -> None:
+    assert ask(of(errors.CONNECT_FAILED), attempt=1) == 0.0
+    assert ask(of(errors.CONNECT_FAILED), attempt=2) == 0.025
+
+
+def test_the_wait_doubles_up_to_its_most() -> None:
+    policy = Retries(attempts=2000)
+    waits = [ask(answered(503), policy=policy, attempt=n) for n in (1, 2, 3, 4, 5, 6, 2000)]
+    assert waits == [0.0125, 0.025, 0.05, 0.1, 0.125, 0.125, 0.125]
+
+
+def test_a_wait_that_ends_after_the_request_is_no_wait() -> None:
+    assert ask(answered(503), ends_at_s=100.0125) is GiveUp.DEADLINE
+    assert ask(answered(503), ends_at_s=100.013) == 0.0125
+    assert ask(of(errors.CONNECT_FAILED), ends_at_s=100.0) is GiveUp.DEADLINE
+
+
+def test_reasons_are_stable_values_for_logs_and_metrics() -> None:
+    values = ["budget", "method", "body_too_big", "deadline", "attempts", "policy", "started"]
+    assert [reason.value for reason in GiveUp] == values
+
+
+@given(
+    failure=st.one_of(
+        st.builds(Failure, st.sampled_from(FAULTS), st.none(), st.booleans()),
+        st.builds(Failure, st.none(), st.integers(100, 599), st.booleans()),
+    ),
+    on=st.sets(st.sampled_from(RetryOn)).map(frozenset),
+    method=st.sampled_from([b"GET", b"PUT", b"POST", b"PATCH", b"BREW"]),
+    key=st.booleans(),
+    attempt=st.integers(1, 5),
+    replayable=st.booleans(),
+    left=st.integers(0, 1),
+    left_s=st.one_of(st.none(), st.floats(-1, 1)),
+    seed=st.integers(0, 2**32),
+)
+def test_no_policy_makes_an_unsafe_request_go_twice(
+    failure: Failure,
+    on: frozenset[RetryOn],
+    method: bytes,
+    key: bool,
+    attempt: int,
+    replayable: bool,
+    left: int,
+    left_s: float | None,
+    seed: int,
+) -> None:
+    budget = Budget(left)
+    policy = Retries(on=on, backoff=Backoff(base_s=0.1, max_s=0.3))
+    ends_at_s = None if left_s is None else 100.0 + left_s
+    verdict = ask(
+        failure,
+        policy=policy,
+        method=method,
+        key=key,
+        attempt=attempt,
+        replayable=replayable,
+        budget=budget,
+        ends_at_s=ends_at_s,
+        rng=Random(seed),
+    )
+    assert budget.asked == (isinstance(verdict, float) or verdict is GiveUp.BUDGET)
+    if isinstance(verdict, float):
+        assert failure.untouched or method in IDEMPOTENT_METHODS or key
+        assert replayable
+        assert attempt <= policy.attempts
+        assert left
+        assert 0.0 <= verdict <= min(0.3, 0.1 * 2 ** (attempt - 1))
+        assert ends_at_s is None or 100.0 + verdict < ends_at_s
+
+
+def test_every_row_of_the_table_and_every_status_has_an_answer() -> None:
+    for fault, untouched in product(FAULTS, (False, True)):
+        assert conditions(Failure(fault, None, untouched)) <= EVERYTHING
+    for status, untouched in product(range(100, 600), (False, True)):
+        assert bool(conditions(Failure(None, status, untouched))) == (status in (502, 503, 504))
