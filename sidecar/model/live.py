@@ -6,7 +6,7 @@ known about it. One owner: the worker's single thread; changed only between awai
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from sidecar.model.clusters import ClusterKey, Endpoint
@@ -40,7 +40,7 @@ class EndpointLive:
 class BudgetLive:
     """Ten slots of requests and retries; see policy/budget.py."""
 
-    slots: deque[list[int]] = field(default_factory=deque)  # each [slot number, requests, retries]
+    slots: deque[list[int]] = field(default_factory=deque)  # each [start in ms, requests, retries]
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +53,22 @@ class ClusterLive:
     in_flight: int = 0
     pending: int = 0
     turn: int = 0  # round robin's place
+    weighted: bool = False  # endpoints of unequal weight; spares the usual cluster a walk over its weights
+    present: Sequence[EndpointLive] = ()
+    source: object = None
+
+    def current(self, endpoints: Sequence[Endpoint]) -> Sequence[EndpointLive]:
+        """The live endpoints of the newest description; `endpoints` is synced once, known by its identity."""
+        if endpoints is not self.source:
+            self.present = self.sync(endpoints)
+            self.source = endpoints
+        return self.present
+
+    def release(self, live: EndpointLive) -> None:
+        """A try on `live` has ended; one that is leaving goes with its last."""
+        live.in_flight -= 1
+        if live.leaving and live.in_flight == 0:
+            self.endpoints.pop(live.endpoint.id, None)
 
     def sync(self, endpoints: Iterable[Endpoint]) -> list[EndpointLive]:
         """Take a new description of the endpoints; return the live ones in its order.
@@ -67,6 +83,7 @@ class ClusterLive:
             live.endpoint = endpoint
             live.leaving = False
             present.append(live)
+        self.weighted = len({live.endpoint.weight for live in present}) > 1
         kept = {live.endpoint.id for live in present}
         for gone in [live for name, live in self.endpoints.items() if name not in kept]:
             gone.leaving = True

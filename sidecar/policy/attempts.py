@@ -1,0 +1,263 @@
+"""The attempts machine: route, pick, try, again, answer. The one home of these decisions.
+
+The full path, the fast path and the simulator only do what it returns:
+
+    exchange = start(...)
+    step = next_step(exchange, now_s, rng)      # Try | Wait | Answer
+    outcome(exchange, result, now_s, rng)       # after a Try; then next_step again
+    finish(exchange)                            # exactly once, however it ended
+
+Pure: `now_s`, `rng` and the way to pick among endpoints come in as values. It holds retry, budget, deadline,
+avoid-tried, ejection and limits; it never waits and never sees a socket.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from random import Random
+
+from sidecar.errors import INVALID_BACKEND, NO_CLUSTER, NO_ENDPOINT, OVERFLOW, REQUEST_TIMEOUT, Fault
+from sidecar.model.clusters import ClusterKey, Endpoint
+from sidecar.model.live import ClusterLive, EndpointLive, LiveRegistry
+from sidecar.model.policies import Algorithm, TrafficPolicy
+from sidecar.policy import budget, deadline, limits, outlier, retry
+from sidecar.policy.retry import Failure, GiveUp
+
+RETRIABLE_STATUS = frozenset((502, 503, 504))
+
+Pick = Callable[[Sequence[EndpointLive], Algorithm, ClusterLive, Random], EndpointLive | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Try:
+    """Send the request to `endpoint`; its head must be there before `until_s` (None: no limit)."""
+
+    endpoint: Endpoint
+    until_s: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class Wait:
+    """Back off for `delay_s` seconds, then ask again."""
+
+    delay_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Stop. Send the client `fault`; None means: forward the answer that the last try got.
+
+    `denied` says why there is no further try, when one was wanted.
+    """
+
+    fault: Fault | None
+    denied: GiveUp | None
+
+
+Step = Try | Wait | Answer
+_FORWARD = Answer(None, None)
+
+
+class Exchange:
+    """One request on its way; made by `start`, changed only by this module."""
+
+    __slots__ = (
+        "attempt",
+        "cluster",
+        "current",
+        "delay_s",
+        "denied",
+        "ejected",
+        "ends_at_s",
+        "finished",
+        "idempotency_key",
+        "last",
+        "method",
+        "over",
+        "per_try_s",
+        "pick",
+        "policy",
+        "replayable",
+        "tried",
+    )
+
+    def __init__(
+        self,
+        cluster: ClusterLive,
+        policy: TrafficPolicy,
+        pick: Pick,
+        *,
+        method: bytes,
+        idempotency_key: bool,
+        per_try_s: float | None,
+        ends_at_s: float | None,
+    ) -> None:
+        self.cluster = cluster
+        self.policy = policy
+        self.ends_at_s = ends_at_s
+        self.attempt = 0
+        self.tried: list[EndpointLive] = []
+        self.current: EndpointLive | None = None
+        self.denied: GiveUp | None = None
+        self.ejected: outlier.Ejected | None = None
+        self.replayable = True  # the caller clears it when more of the body was sent than is kept
+        self.pick = pick
+        self.method = method
+        self.idempotency_key = idempotency_key
+        self.per_try_s = per_try_s
+        self.over: Answer | None = None
+        self.last: Failure | None = None
+        self.delay_s = 0.0
+        self.finished = False
+
+
+def start(
+    live: LiveRegistry,
+    key: ClusterKey,
+    endpoints: Sequence[Endpoint],
+    known: bool,
+    policy: TrafficPolicy,
+    pick: Pick,
+    *,
+    method: bytes,
+    idempotency_key: bool,
+    per_try_s: float | None,
+    ends_at_s: float | None,
+    now_s: float,
+) -> Exchange:
+    """Begin an exchange with the cluster that the route's split chose.
+
+    Call it right after reading the current snapshot: it brings live state up to `endpoints`.
+
+    Args:
+        known: False when the route names a service that does not exist; its share is answered 500.
+        per_try_s: The route's bound of one try; None: the policy's.
+        ends_at_s: Absolute end of the request; see policy/deadline.py.
+    """
+    cluster = live.cluster(key)
+    cluster.current(endpoints)
+    exchange = Exchange(
+        cluster,
+        policy,
+        pick,
+        method=method,
+        idempotency_key=idempotency_key,
+        per_try_s=per_try_s,
+        ends_at_s=ends_at_s,
+    )
+    if not known:
+        exchange.over = Answer(INVALID_BACKEND.saying(f"the route leads to {key}, which is not a known service"), None)
+        exchange.finished = True
+    elif not limits.admit(cluster, policy.limits):
+        sentence = f"{key} already has {policy.limits.requests} requests in flight (limits.requests)"
+        exchange.over = Answer(OVERFLOW.saying(sentence), None)
+        exchange.finished = True
+    else:
+        cluster.in_flight += 1
+        budget.note_request(cluster.budget, policy.retries.budget, now_s)
+    return exchange
+
+
+def next_step(exchange: Exchange, now_s: float, rng: Random) -> Step:
+    """What to do now. After a Try, `outcome` must be told before the next call."""
+    if exchange.over is not None:
+        return exchange.over
+    if exchange.delay_s > 0.0:
+        delay_s, exchange.delay_s = exchange.delay_s, 0.0
+        return Wait(delay_s)
+    if exchange.ends_at_s is not None and now_s >= exchange.ends_at_s:
+        return _stop(exchange, REQUEST_TIMEOUT)
+    chosen = _choose(exchange, now_s, rng)
+    if chosen is None:
+        return _stop(exchange, _nobody(exchange))
+    exchange.current = chosen
+    exchange.tried.append(chosen)
+    exchange.attempt += 1
+    chosen.in_flight += 1
+    chosen.tries += 1
+    until_s = deadline.try_limit_s(exchange.policy.timeouts, exchange.per_try_s, now_s, exchange.ends_at_s)
+    return Try(chosen.endpoint, until_s)
+
+
+def outcome(exchange: Exchange, result: Failure | None, now_s: float, rng: Random) -> None:
+    """Tell how the try ended: None for an answer's head that is to be forwarded, else the failure.
+
+    A failure that the client caused (it left) must not be told here: `finish` alone ends such an exchange.
+    `exchange.ejected` is set when this outcome took an endpoint out.
+    """
+    live = exchange.current
+    if live is None:
+        return
+    exchange.ejected = outlier.record(
+        exchange.cluster, live, result is None, exchange.policy.ejection, exchange.policy.mode, now_s, rng
+    )
+    if result is None:
+        exchange.over = _FORWARD
+        return
+    live.failed_tries += 1
+    exchange.last = result
+    if result.fault is None and result.status not in RETRIABLE_STATUS:
+        exchange.over = _FORWARD  # a plain 500 counts against the endpoint, but nobody asks for it again
+        return
+    verdict = retry.worth_another_try(
+        result,
+        policy=exchange.policy.retries,
+        method=exchange.method,
+        has_idempotency_key=exchange.idempotency_key,
+        attempt=exchange.attempt,
+        replayable=exchange.replayable,
+        budget=lambda: budget.take_retry(exchange.cluster.budget, exchange.policy.retries.budget, now_s),
+        now_s=now_s,
+        ends_at_s=exchange.ends_at_s,
+        rng=rng,
+    )
+    if isinstance(verdict, GiveUp):
+        exchange.denied = verdict
+        exchange.over = Answer(result.fault, verdict)
+        if result.fault is None:
+            return  # its answer will be forwarded: the endpoint stays busy until `finish`
+    else:
+        exchange.delay_s = verdict
+    exchange.current = None
+    exchange.cluster.release(live)
+
+
+def finish(exchange: Exchange) -> None:
+    """Give back what the exchange holds. Further calls do nothing."""
+    if exchange.finished:
+        return
+    exchange.finished = True
+    exchange.cluster.in_flight -= 1
+    live, exchange.current = exchange.current, None
+    if live is not None:
+        exchange.cluster.release(live)
+
+
+def _choose(exchange: Exchange, now_s: float, rng: Random) -> EndpointLive | None:
+    passing = outlier.passing(exchange.cluster.present, exchange.policy.ejection, now_s)
+    if exchange.tried:
+        passing = [live for live in passing if live not in exchange.tried] or _not_last(passing, exchange.tried[-1])
+    return exchange.pick(passing, exchange.policy.algorithm, exchange.cluster, rng)
+
+
+def _not_last(passing: Sequence[EndpointLive], last: EndpointLive) -> Sequence[EndpointLive]:
+    """All were tried: anybody but the one that failed just now, unless it is the only one."""
+    return [live for live in passing if live is not last] or passing
+
+
+def _nobody(exchange: Exchange) -> Fault:
+    if exchange.last is not None and exchange.last.fault is not None:
+        return exchange.last.fault
+    key = exchange.cluster.key
+    if not exchange.cluster.present:
+        return NO_ENDPOINT.saying(f"{key} has no endpoint")
+    return NO_ENDPOINT.saying(f"none of the {len(exchange.cluster.present)} endpoints of {key} is ready")
+
+
+def _stop(exchange: Exchange, fault: Fault) -> Answer:
+    exchange.over = Answer(fault, None)
+    return exchange.over
+
+
+def unknown_service(name: str) -> Fault:
+    """The fault for a service of which nobody could say whether it exists."""
+    return NO_CLUSTER.saying(f"{name} is not known here yet: the control plane has not answered")

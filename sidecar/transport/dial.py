@@ -1,0 +1,121 @@
+"""Connect to an endpoint: name, TCP, and with a mesh hop mutual TLS and the check of who answered.
+
+The proxy knows only the `Dialer` contract; the real one is here, the one for virtual time beside the memory network.
+A name is resolved in trio's thread; an address is not. The caller bounds the time of the whole.
+"""
+
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Protocol
+
+import trio
+
+from sidecar.errors import CONNECT_FAILED, TLS_FAILED, ProxyError
+from sidecar.model.clusters import Endpoint, Mesh
+from sidecar.transport import tls
+from sidecar.transport.epoll_stream import EpollStream, TlsStream, broken_reason
+from sidecar.transport.memory import MemoryNetwork
+from sidecar.transport.reactor import Reactor
+from sidecar.transport.stream import Peer, Stream, StreamBroken
+
+
+class Dialer(Protocol):
+    """How the pool gets a connection."""
+
+    async def dial(self, endpoint: Endpoint) -> Stream:
+        """A connected stream, its peer verified if the hop asks for it.
+
+        Raises:
+            ProxyError: CONNECT_FAILED or TLS_FAILED, with the endpoint and the reason in the sentence.
+        """
+
+
+class SocketDialer:
+    """Real sockets on a reactor. `identity` is asked at each dial, so that a renewed one is used at once."""
+
+    def __init__(self, reactor: Reactor, contexts: Callable[[tuple[str, ...]], ssl.SSLContext | None]) -> None:
+        self._reactor = reactor
+        self._contexts = contexts
+
+    async def dial(self, endpoint: Endpoint) -> Stream:
+        """See `Dialer`."""
+        try:
+            sock = await _connect(endpoint.host, endpoint.port)
+        except OSError as exc:
+            raise ProxyError(
+                CONNECT_FAILED, f"endpoint {endpoint.id} at {endpoint.address}: {exc.strerror or exc}"
+            ) from None
+        if not isinstance(endpoint.hop, Mesh):
+            return EpollStream(sock, self._reactor, Peer(endpoint.address))
+        return await self._secure(sock, endpoint, endpoint.hop)
+
+    async def _secure(self, sock: socket.socket, endpoint: Endpoint, hop: Mesh) -> Stream:
+        context = self._contexts(hop.alpn)
+        if context is None:
+            sock.close()
+            raise ProxyError(TLS_FAILED, f"endpoint {endpoint.id}: this sidecar has no identity for mutual TLS yet")
+        wrapped = context.wrap_socket(
+            sock,
+            do_handshake_on_connect=False,
+            suppress_ragged_eofs=False,
+            server_hostname=hop.server_name,
+        )
+        stream = TlsStream(wrapped, self._reactor, Peer(endpoint.address))
+        try:
+            await stream.handshake()
+            principal = tls.verify_peer(wrapped, hop.spiffe_ids)
+        except (StreamBroken, tls.PeerRefused) as exc:
+            stream.close()
+            reason = broken_reason(exc) if isinstance(exc, StreamBroken) else str(exc)
+            raise ProxyError(TLS_FAILED, f"endpoint {endpoint.id} at {endpoint.address}: {reason}") from None
+        except BaseException:
+            stream.abort()
+            raise
+        stream.peer = replace(stream.peer, principal=principal, alpn=wrapped.selected_alpn_protocol() or "")
+        return stream
+
+
+async def _connect(host: str, port: int) -> socket.socket:
+    found = await trio.socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    problem: OSError = OSError("the name has no address")
+    for family, kind, proto, _, address in found:
+        sock = trio.socket.socket(family, kind, proto)
+        try:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            await sock.connect(address)
+        except OSError as exc:
+            problem = exc
+            sock.close()
+        except BaseException:
+            sock.close()
+            raise
+        else:
+            plain = socket.socket(family, kind, proto, fileno=sock.detach())
+            plain.setblocking(False)
+            return plain
+    raise problem
+
+
+class MemoryDialer:
+    """Dials in a memory network; a mesh hop asserts `principal` to the peer and expects its first allowed identity."""
+
+    def __init__(self, network: MemoryNetwork, principal: str = "") -> None:
+        self._network = network
+        self._principal = principal
+
+    async def dial(self, endpoint: Endpoint) -> Stream:
+        """See `Dialer`."""
+        await trio.lowlevel.checkpoint()
+        hop = endpoint.hop
+        try:
+            if not isinstance(hop, Mesh):
+                return self._network.dial(endpoint.address)
+            stream = self._network.dial(
+                endpoint.address, principal=self._principal, server_name=hop.server_name, alpn=hop.alpn[0]
+            )
+        except OSError as exc:
+            raise ProxyError(CONNECT_FAILED, f"endpoint {endpoint.id}: {exc}") from None
+        stream.peer = replace(stream.peer, principal=min(hop.spiffe_ids, default=""))
+        return stream

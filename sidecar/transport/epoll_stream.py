@@ -1,0 +1,191 @@
+"""Streams on real sockets: plain TCP, and TLS by the standard library's non-blocking `SSLSocket`.
+
+TLS rules, each with a test: after a read `pending()` is asked, because decrypted bytes raise no event; a read may
+want to write and a write may want to read (key updates); the first buffer of the write queue is offered again
+unchanged until it is taken (a shorter retry is an error in OpenSSL); an end without close_notify is a truncation, not
+an end. SSLSocket, not MemoryBIO: one copy less, 1.7 times cheaper.
+"""
+
+import select
+import socket
+import ssl
+import struct
+
+from sidecar.transport.reactor import Reactor
+from sidecar.transport.stream import READ_BYTES, Peer, Stream, StreamBroken
+
+_LINGER_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with zero time: close() sends RST
+_BAD_END = select.EPOLLHUP | select.EPOLLERR
+
+
+def address_text(address: object) -> str:
+    """`host:port` of a socket address tuple, IPv6 in brackets; a unix path as it is."""
+    if isinstance(address, tuple):
+        host, port = address[0], address[1]
+        return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return str(address or "unix")
+
+
+class EpollStream(Stream):
+    """A connected, non-blocking TCP socket. Owns `sock` and closes it on every path."""
+
+    __slots__ = ("_events", "_fd", "_reactor", "_registered", "_sock")
+
+    def __init__(self, sock: socket.socket, reactor: Reactor, peer: Peer) -> None:
+        super().__init__(peer)
+        self._sock = sock
+        self._fd = sock.fileno()
+        self._reactor = reactor
+        self._events = 0
+        self._registered = False
+
+    def _recv(self) -> bytes | None:
+        try:
+            return self._sock.recv(READ_BYTES)
+        except BlockingIOError:
+            return None
+
+    def _transmit(self, data: bytes | memoryview) -> int:
+        try:
+            return self._sock.send(data)
+        except BlockingIOError:
+            return 0
+
+    def _end_writing(self) -> None:
+        self._sock.shutdown(socket.SHUT_WR)
+
+    def _arm(self, *, read: bool | None = None, write: bool | None = None) -> None:
+        events = self._events
+        if read is not None:
+            events = events | select.EPOLLIN if read else events & ~select.EPOLLIN
+        if write is not None:
+            events = events | select.EPOLLOUT if write else events & ~select.EPOLLOUT
+        if not self._registered:
+            if events:
+                self._registered = True
+                self._events = events
+                self._reactor.register(self._fd, self, events)
+        elif events != self._events:
+            self._events = events
+            self._reactor.modify(self._fd, events)
+
+    def on_ready(self, events: int) -> None:
+        """The reactor's turn."""
+        hangup = bool(events & _BAD_END)
+        self.on_event(readable=bool(events & select.EPOLLIN), writable=bool(events & select.EPOLLOUT), hangup=hangup)
+        if hangup and self._registered and not self._closed and not self._events & select.EPOLLIN:
+            # The kernel reports hang-ups whether asked or not: without this a stream nobody reads would spin.
+            self._registered = False
+            self._events = 0
+            self._reactor.unregister(self._fd)
+
+    def on_crash(self) -> None:
+        """A bug in the owner: end the connection."""
+        self.abort()
+
+    def _release(self, *, abort: bool) -> None:
+        if self._registered:
+            self._registered = False
+            self._reactor.unregister(self._fd)
+        if abort:
+            try:
+                self._sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _LINGER_RESET)
+            except OSError:
+                pass  # already gone: there is nobody left to see the reset
+        self._reactor.bury(self._sock)
+
+
+class TlsStream(EpollStream):
+    """The same over TLS. Call `handshake` before anything else."""
+
+    __slots__ = ("_read_wants_write", "_tls", "_write_wants_read")
+
+    def __init__(self, sock: ssl.SSLSocket, reactor: Reactor, peer: Peer) -> None:
+        super().__init__(sock, reactor, peer)
+        self._tls = sock
+        self._read_wants_write = False
+        self._write_wants_read = False
+
+    @property
+    def tls(self) -> ssl.SSLSocket:
+        """The TLS socket, for its certificates and names; never for I/O."""
+        return self._tls
+
+    async def handshake(self) -> None:
+        """Complete the handshake; the caller bounds the time.
+
+        Raises:
+            StreamBroken: The peer left, or OpenSSL refused it (the peer was sent the alert).
+        """
+        while True:
+            try:
+                self._tls.do_handshake()
+            except ssl.SSLWantReadError:
+                await self._wait_readable()
+            except ssl.SSLWantWriteError:
+                self._arm(write=True)
+                await self._wait_drained()
+            except OSError as exc:
+                raise self._fail(exc) from None
+            else:
+                return
+
+    def _recv(self) -> bytes | None:
+        try:
+            data = self._tls.read(READ_BYTES)
+        except ssl.SSLWantReadError:
+            return None
+        except ssl.SSLWantWriteError:
+            self._read_wants_write = True
+            self._arm(write=True)
+            return None
+        except (ssl.SSLZeroReturnError, ValueError):
+            return b""  # close_notify came, now or while ours was sent
+        if data and self._tls.pending():
+            self._reactor.again(self)
+        return data
+
+    def _transmit(self, data: bytes | memoryview) -> int:
+        try:
+            return self._tls.send(data)
+        except ssl.SSLWantWriteError:
+            return 0
+        except ssl.SSLWantReadError:
+            self._write_wants_read = True
+            self._arm(read=True)
+            return 0
+
+    def on_ready(self, events: int) -> None:
+        """The reactor's turn; also from the ready queue, when decrypted bytes wait."""
+        if self._closed:
+            return
+        if events == 0:
+            if self._tls.pending():
+                self.on_event(readable=True, writable=False, hangup=False)
+            return
+        if self._write_wants_read and events & select.EPOLLIN:
+            self._write_wants_read = False
+            self._drain()
+        if self._read_wants_write and events & select.EPOLLOUT:
+            self._read_wants_write = False
+            events |= select.EPOLLIN
+        super().on_ready(events)
+
+    def _end_writing(self) -> None:
+        try:
+            self._tls.unwrap()  # sends close_notify; what the peer still sends can be read
+        except ssl.SSLWantReadError:
+            pass  # the normal answer: it would wait for the peer's close_notify, which nobody needs
+
+    def _release(self, *, abort: bool) -> None:
+        if not abort and self._failure is None:
+            try:
+                self._end_writing()
+            except (OSError, ValueError):
+                pass  # the peer left first, or the handshake never ended: nothing to say goodbye to
+        super()._release(abort=abort)
+
+
+def broken_reason(exc: StreamBroken) -> str:
+    """Why a stream ended, in words for a log line."""
+    return str(exc) or "connection lost"

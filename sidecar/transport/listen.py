@@ -1,0 +1,102 @@
+"""Listening sockets: bind, accept in batches, hand each connection to its server.
+
+Accepting waits in trio (a new connection is rare beside requests on kept ones). Above the connection limit, or when the
+process has no descriptor left, accepting pauses: existing traffic is not disturbed, the kernel's backlog holds
+the rest.
+"""
+
+import socket
+from collections.abc import Awaitable, Callable
+from pathlib import Path
+
+import trio
+
+from sidecar.errors import ConfigError
+from sidecar.transport.epoll_stream import address_text
+
+BACKLOG = 1024
+# No descriptor left (EMFILE, ENFILE) or no memory: wait for some to be freed rather than spin on accept.
+PAUSE_S = 0.1
+
+
+def bind(name: str, host: str, port: int) -> socket.socket:
+    """A listening TCP socket.
+
+    Raises:
+        ConfigError: The address cannot be had; the sentence names listener, address and what to do.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((host, port))
+        sock.listen(BACKLOG)
+    except OSError as exc:
+        sock.close()
+        raise ConfigError([_cannot_listen(name, f"{host}:{port}", exc)]) from None
+    sock.setblocking(False)
+    return sock
+
+
+def bind_unix(name: str, path: str) -> socket.socket:
+    """A listening unix socket, mode 0600; a socket left by a dead process is replaced. Raises ConfigError."""
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    try:
+        if Path(path).is_socket() and _nobody_answers(path):
+            Path(path).unlink()
+        sock.bind(path)
+        Path(path).chmod(0o600)
+        sock.listen(BACKLOG)
+    except OSError as exc:
+        sock.close()
+        raise ConfigError([_cannot_listen(name, path, exc)]) from None
+    sock.setblocking(False)
+    return sock
+
+
+def _nobody_answers(path: str) -> bool:
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+        try:
+            probe.connect(path)
+        except ConnectionRefusedError:
+            return True
+    return False
+
+
+def _cannot_listen(name: str, address: str, exc: OSError) -> str:
+    hint = {
+        98: "another process listens there; stop it or choose another port (0 picks a free one)",
+        99: "no interface of this machine has that address",
+        13: "ports below 1024 need privileges; choose a higher one",
+    }.get(exc.errno or 0, "choose another address")
+    return f"{name}: cannot listen on {address}: {(exc.strerror or str(exc)).lower()}; {hint}"
+
+
+def bound_address(sock: socket.socket) -> str:
+    """Where `sock` listens, the port resolved."""
+    return address_text(sock.getsockname())
+
+
+async def accept_loop(
+    sock: socket.socket, admit: Callable[[], Awaitable[None]], serve: Callable[[socket.socket, object], None]
+) -> None:
+    """Accept for ever and give each connection to `serve` (which must not block). Owns `sock`.
+
+    `admit` is awaited before each accept and returns when another connection is allowed.
+    """
+    listener = trio.socket.from_stdlib_socket(sock)
+    with listener:
+        while True:
+            await admit()
+            try:
+                accepted, address = await listener.accept()
+            except ConnectionError:
+                continue  # the client left while it was queued
+            except OSError:
+                await trio.sleep(PAUSE_S)
+                continue
+            plain = socket.socket(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
+            plain.setblocking(False)
+            if plain.family != socket.AF_UNIX:
+                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            serve(plain, address)
