@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from itertools import accumulate
 
 from sidecar.model.clusters import ClusterKey, Endpoint, Mesh, ServiceKey
-from sidecar.telemetry.observer import SOURCE, EndpointEjected, Observer, PeerRefused, RequestDone
+from sidecar.policy.outlier import Ejected
+from sidecar.telemetry.observer import SOURCE, Observer, PeerRefused, RequestDone
 
 # Istio's, so that existing dashboards' quantiles work.
 LATENCY_BUCKETS_MS = (
@@ -184,16 +185,15 @@ class Metrics(Observer):
         if done.retry_denied:
             self._count("retries_refused", (_name(done.service), done.retry_denied))
 
-    def ejected(self, event: EndpointEjected) -> None:
+    def ejected(self, event: Ejected) -> None:
         """Count an ejection, and remember until when it holds."""
-        mode = "shadow" if event.shadow else "enforce"
-        self._count("ejections", (str(event.cluster.service), event.reason, mode))
+        self._count("ejections", (str(event.cluster.service), "shadow" if event.shadow else "enforce"))
         if event.shadow:
             return
         if len(self._ejected_until_s) >= self.max_series:
-            self._forget_readmitted(event.at_s)
+            self._forget_readmitted(event.until_s - event.for_s)
         if len(self._ejected_until_s) < self.max_series:
-            self._ejected_until_s[event.cluster, event.endpoint_id] = event.until_s
+            self._ejected_until_s[event.cluster, event.endpoint] = event.until_s
 
     def peer_refused(self, event: PeerRefused) -> None:
         """Count a refused peer."""

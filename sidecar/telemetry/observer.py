@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from sidecar.model.clusters import ClusterKey, Endpoint, ServiceKey
+from sidecar.policy.outlier import Ejected
 from sidecar.telemetry.trace import TraceContext
 
 SOURCE = "source"  # the side that routed the request
@@ -99,23 +100,6 @@ class RequestDone:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointEjected:
-    """An endpoint was taken out of its cluster, or would have been (`shadow`).
-
-    Attributes:
-        at_s, until_s: Monotonic seconds. There is no second event: at `until_s` the endpoint passes again.
-        reason: A word from a fixed set (`consecutive-failures`).
-    """
-
-    cluster: ClusterKey
-    endpoint_id: str
-    at_s: float
-    until_s: float
-    reason: str
-    shadow: bool = False
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
 class PeerRefused:
     """A connection that was closed before one application byte: the audit line of a failed mTLS handshake.
 
@@ -139,8 +123,8 @@ class Observer(Protocol):
     def request_done(self, done: RequestDone) -> None:
         """A request ended, in whatever way. Called exactly once for each; retries are told here too."""
 
-    def ejected(self, event: EndpointEjected) -> None:
-        """An endpoint was ejected."""
+    def ejected(self, event: Ejected) -> None:
+        """An endpoint was ejected, or would have been (`shadow`). Nothing is told when it passes again."""
 
     def peer_refused(self, event: PeerRefused) -> None:
         """A connection was closed because of who the peer is, or is not."""
@@ -169,7 +153,7 @@ class Observers(Observer):
         for observer in self.each:
             observer.request_done(done)
 
-    def ejected(self, event: EndpointEjected) -> None:
+    def ejected(self, event: Ejected) -> None:
         """See `Observer`."""
         for observer in self.each:
             observer.ejected(event)
