@@ -199,15 +199,13 @@ class TestStanding:
 class TestDebounce:
     def test_due_after_a_quiet_spell_and_never_later_than_the_bound(self) -> None:
         gathered = Debounce(0.05, 0.5)
-        assert gathered.due_s is None
-        gathered.changed(1.0)
-        assert gathered.due_s == 1.05
-        gathered.changed(1.04)
-        assert gathered.due_s == 1.09
-        gathered.changed(1.49)
-        assert gathered.due_s == 1.5
+        seen = [gathered.due_s]
+        for now_s in (1.0, 1.04, 1.49):
+            gathered.changed(now_s)
+            seen.append(gathered.due_s)
         gathered.done()
-        assert gathered.due_s is None
+        seen.append(gathered.due_s)
+        assert seen == [None, 1.05, 1.09, 1.5, None]
 
 
 class SidecarModel(RuleBasedStateMachine):
