@@ -26,7 +26,8 @@ class ServerCodec(Protocol):
 
     @property
     def wants_input(self) -> bool:
-        """False: stop reading from the client. It ended, broke the protocol, or sent too much ahead of its turn."""
+        """False: stop reading from the client. It ended, broke the protocol, or sent too much ahead of its turn.
+        False while `at_rest`: nothing more can come, close."""
 
     @property
     def expects_continue(self) -> bool:
@@ -105,7 +106,8 @@ class ClientCodec(Protocol):
     def encode_request(self, head: RequestHead, *, wants_trailers: bool = False) -> bytes:
         """Begin an exchange. Framing comes from `head.content_length`: a number, or None for unknown (chunked).
 
-        `head.fields` are end-to-end fields with the Host to send; framing and connection fields are the codec's.
+        `head.fields` are end-to-end fields with the Host to send (absent: `head.authority`); framing and connection
+        fields are the codec's.
         `wants_trailers` asks the upstream for trailers.
         """
 

@@ -63,6 +63,8 @@ class H1Client:
         self._begin(head.method)
         length = head.content_length
         own = [b"TE: trailers", b"Connection: TE"] if wants_trailers else []
+        if not any(name.lower() == b"host" for name, _ in head.fields):  # asked by HTTP/1.0, or by another protocol
+            own.append(b"Host: " + head.authority)
         if length is None:
             own.append(b"Transfer-Encoding: chunked")
         elif length or head.method in _METHODS_WITH_BODY:

@@ -49,10 +49,12 @@ def request_head(raw: bytes) -> RequestHead:
     if match is None:
         raise ProxyError(too_early(raw, 0) or why_no_request(raw))
     method, target, version = match.groups()
+    if len(target) > TARGET_MAX_BYTES:
+        raise ProxyError(
+            too_early(raw, 0) or TARGET_TOO_LONG.saying(f"the target is longer than {TARGET_MAX_BYTES} bytes")
+        )
     if version not in (b"1.1", b"1.0"):
         raise _refused(VERSION_UNSUPPORTED, f"HTTP/{version.decode()} is not supported; HTTP/1.1 and HTTP/1.0 are")
-    if len(target) > TARGET_MAX_BYTES:
-        raise _refused(TARGET_TOO_LONG, f"the target is longer than {TARGET_MAX_BYTES} bytes")
     head = RequestHead(method, target, b"", fields_of(raw, match.end(3) + 2), version=version)
     if len(head.fields) > FIELDS_MAX_COUNT:
         raise _refused(HEAD_TOO_BIG, f"the head has {len(head.fields)} fields; {FIELDS_MAX_COUNT} are allowed")
