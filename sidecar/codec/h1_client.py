@@ -10,8 +10,7 @@ from sidecar.codec.body import BodyReader, body_reader
 from sidecar.codec.contract import Trailing
 from sidecar.codec.events import End, Event, Head, Interim
 from sidecar.codec.grammar import END_OF_HEAD, too_early
-from sidecar.codec.h1_server import ROOM_BYTES
-from sidecar.codec.h1_write import BodyWriter, request_line, write_head
+from sidecar.codec.h1_write import ROOM_BYTES, BodyWriter, request_line, write_head
 from sidecar.codec.head_rules import response_head
 from sidecar.errors import UPSTREAM_CLOSED, UPSTREAM_PROTOCOL, ProxyError
 from sidecar.model.messages import RequestHead, ResponseHead
@@ -69,8 +68,9 @@ class H1Client:
             own.append(b"Transfer-Encoding: chunked")
         elif length or head.method in _METHODS_WITH_BODY:
             own.append(b"Content-Length: %d" % length)
+        written = write_head(request_line(head.method, head.target), head.fields, own)
         self._writer = BodyWriter(length, chunked=length is None)
-        return write_head(request_line(head.method, head.target), head.fields, own)
+        return written
 
     def encode_chunk(self, data: bytes) -> bytes:
         """See `ClientCodec`. After an early response is complete, what is left of the request is not written."""

@@ -9,6 +9,8 @@ from http import HTTPStatus
 
 from sidecar.model.messages import Fields
 
+ROOM_BYTES = 1 << 30  # HTTP/1 has no flow control of its own: the socket pushes back
+
 _OURS = frozenset((b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"te"))
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 

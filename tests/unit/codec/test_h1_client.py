@@ -63,6 +63,14 @@ def test_a_request_without_host_gets_its_authority() -> None:
     assert b"\r\nHost: x:1\r\n" in H1Client().encode_request(head(fields=[(b"X", b"1")]))
 
 
+def test_a_request_that_cannot_be_written_begins_no_exchange() -> None:
+    codec = H1Client()
+    with pytest.raises(ValueError, match="line break"):
+        codec.encode_request(head(fields=[(b"X", b"1\n")]))
+
+    assert codec.reusable
+
+
 def test_trailers_can_be_asked_for() -> None:
     written = H1Client().encode_request(head(), wants_trailers=True)
 

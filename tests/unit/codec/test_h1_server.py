@@ -280,6 +280,14 @@ def test_the_upstreams_own_reason_is_kept() -> None:
     assert head.startswith(b"HTTP/1.1 200 Fine\r\n")
 
 
+def test_a_head_that_cannot_be_written_leaves_room_for_another() -> None:
+    codec = asked()
+    with pytest.raises(ValueError, match="line break"):
+        answer(codec, 0, [(b"X", b"1\r\nY: 2")])
+
+    assert answer(codec).startswith(b"HTTP/1.1 200 OK\r\n")
+
+
 # Request body and response meet
 
 
