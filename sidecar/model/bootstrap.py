@@ -2,7 +2,7 @@
 
 Made by `config/bootstrap.py` from a file and the environment, or by `app.py` from flags; read once by `app.py`.
 Frozen; every default stands here with its reason. Nothing here can change while the process runs: what can, is a
-resource of the snapshot. Times are in seconds; paths are ready to open (relative ones were joined to the file's folder).
+resource of the snapshot. Times are in seconds; paths are ready to open (relative ones are joined to the file's folder).
 """
 
 from collections.abc import Mapping
@@ -74,7 +74,7 @@ class NodeInfo:
     id: str
     account: str
     zone: str = ""
-    labels: Mapping[str, str] = field(default=EMPTY)
+    labels: Mapping[str, str] = field(default_factory=lambda: EMPTY, hash=False)
 
     @property
     def key(self) -> ServiceKey:

@@ -1,0 +1,165 @@
+"""`v1/Service` and our compiled `Endpoints`: documents <-> model.
+
+Of a Kubernetes Service only the ports count here: addresses come from Workloads, and who is behind it is not chosen by
+its selector. Other fields that Kubernetes knows are accepted and ignored.
+"""
+
+from types import MappingProxyType
+
+from sidecar.config import grammar
+from sidecar.config.header import OWN_API, Metadata, document
+from sidecar.config.node import Json, Node
+from sidecar.model.clusters import (
+    EMPTY,
+    PLAIN,
+    Endpoint,
+    EndpointSet,
+    Hop,
+    Mesh,
+    Protocol,
+    Service,
+    ServiceKey,
+    ServicePort,
+)
+
+_SERVICE = (
+    *("ports", "selector", "type", "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "sessionAffinity"),
+    *("sessionAffinityConfig", "externalIPs", "externalName", "externalTrafficPolicy", "internalTrafficPolicy"),
+    *("allocateLoadBalancerNodePorts", "healthCheckNodePort", "loadBalancerClass", "loadBalancerIP"),
+    *("loadBalancerSourceRanges", "publishNotReadyAddresses", "trafficDistribution"),
+)
+# `appProtocol` values beside our own names: Kubernetes' standard ones (KEP-3726) and IANA's for HTTP.
+_APP_PROTOCOLS = {
+    **{protocol.value: protocol for protocol in Protocol},
+    "https": Protocol.TLS,
+    "kubernetes.io/h2c": Protocol.HTTP2,
+    "kubernetes.io/ws": Protocol.HTTP,
+    "kubernetes.io/wss": Protocol.TLS,
+}
+MAX_WEIGHT = 1_000_000  # Gateway API's
+
+
+def parse_service(meta: Metadata, spec: Node) -> Service:
+    """A Service. Its UDP and SCTP ports are left out with a warning: nothing here carries them."""
+    got = spec.fields(*_SERVICE)
+    ports: dict[int, ServicePort] = {}
+    for node in got.need("ports", "a list of ports").items(at_least=1):
+        port = _service_port(node)
+        if port is None:
+            continue
+        if port.port in ports:
+            node.complain(f"port {port.port} is declared twice")
+        ports[port.port] = port
+    return Service(ServiceKey(meta.namespace, meta.name), tuple(ports.values()))
+
+
+def _service_port(node: Node) -> ServicePort | None:
+    got = node.fields("port", "name", "appProtocol", "protocol", "targetPort", "nodePort")
+    number = got.need("port", "a port number").port()
+    name = got.maybe("name", Node.label, "")
+    transport = got.get("protocol")
+    target = got.get("targetPort")
+    if target is not None and target.value != number:
+        target.warn("is not used: endpoints come from Workloads, which serve the port itself")
+    if transport is not None and transport.one_of(("TCP", "UDP", "SCTP")) != "TCP":
+        transport.warn(f"port {number} is left out: only TCP is carried")
+        return None
+    return ServicePort(number, got.maybe("appProtocol", _app_protocol, _protocol_of_name(name)), name)
+
+
+def _app_protocol(node: Node) -> Protocol:
+    return _APP_PROTOCOLS[node.one_of(tuple(_APP_PROTOCOLS))]
+
+
+def _protocol_of_name(name: str) -> Protocol:
+    """Istio's convention, on which many manifests rely: `http`, `grpc-api`, `tcp-db`."""
+    return _APP_PROTOCOLS.get(name.partition("-")[0], Protocol.AUTO)
+
+
+def encode_service(service: Service) -> dict[str, Json]:
+    """The document of a Service. The protocol is always written, so that no convention on names is needed."""
+    ports: list[Json] = []
+    for port in service.ports:
+        entry: dict[str, Json] = {"port": port.port, "appProtocol": port.protocol.value}
+        ports.append(entry | {"name": port.name} if port.name else entry)
+    return document("v1", "Service", service.key.namespace, service.key.name, {"ports": ports})
+
+
+def parse_endpoints(meta: Metadata, spec: Node) -> EndpointSet:
+    """The endpoints of a service, made by the control plane or by `derive.py`."""
+    got = spec.fields("endpoints")
+    endpoints: dict[tuple[str, int], Endpoint] = {}
+    for node in got.need("endpoints", "a list").items():
+        endpoint = _endpoint(node)
+        if endpoint.id and (endpoint.id, endpoint.service_port) in endpoints:
+            node.complain(f"endpoint {grammar.shown(endpoint.id)} of port {endpoint.service_port} is there twice")
+        endpoints[endpoint.id, endpoint.service_port] = endpoint
+    return EndpointSet(ServiceKey(meta.namespace, meta.name), tuple(endpoints.values()))
+
+
+def _endpoint(node: Node) -> Endpoint:
+    got = node.fields("id", "servicePort", "address", "port", "weight", "zone", "version", "ready", "labels", "hop")
+    labels: dict[str, str] = got.maybe("labels", Node.labels, {})
+    return Endpoint(
+        id=got.need("id", "the workload's name").parsed(grammar.parse_subdomain, ""),
+        service_port=got.need("servicePort", "a port number").port(),
+        host=got.need("address", "an IP address or host name").parsed(grammar.parse_host, "", 253),
+        port=got.need("port", "a port number").port(),
+        hop=got.maybe("hop", _hop, PLAIN),
+        weight=got.maybe("weight", lambda field: field.integer(1, MAX_WEIGHT), 1),
+        zone=got.maybe("zone", _zone, ""),
+        version=got.maybe("version", _zone, ""),
+        ready=got.maybe("ready", Node.boolean, True),
+        labels=MappingProxyType(labels) if labels else EMPTY,
+    )
+
+
+def _zone(node: Node) -> str:
+    return "" if node.value == "" else node.parsed(grammar.parse_label_value, "")
+
+
+def _hop(node: Node) -> Hop:
+    got = node.fields("plain", "mesh")
+    if ("plain" in got) == ("mesh" in got):
+        node.complain("give exactly one of: plain, mesh")
+        return PLAIN
+    if "plain" in got:
+        got.maybe("plain", Node.fields, None)
+        return PLAIN
+    return got.maybe("mesh", _mesh, Mesh("", frozenset()))
+
+
+def _mesh(node: Node) -> Mesh:
+    got = node.fields("serverName", "spiffeIds", "alpn")
+    ids = got.need("spiffeIds", "a list of SPIFFE IDs").items(at_least=1)
+    return Mesh(
+        got.need("serverName", "PORT.SERVICE.NAMESPACE.mesh").parsed(grammar.parse_host, "", 253),
+        frozenset(item.parsed(grammar.parse_spiffe_id, "") for item in ids),
+        got.maybe("alpn", lambda field: tuple(item.text(32) for item in field.items(at_least=1)), ("http/1.1",)),
+    )
+
+
+def encode_endpoints(endpoints: EndpointSet) -> dict[str, Json]:
+    """The document of a service's endpoints."""
+    key = endpoints.service
+    spec: dict[str, Json] = {"endpoints": [_encode_endpoint(endpoint) for endpoint in endpoints.endpoints]}
+    return document(OWN_API, "Endpoints", key.namespace, key.name, spec)
+
+
+def _encode_endpoint(endpoint: Endpoint) -> dict[str, Json]:
+    hop: dict[str, Json] = {"plain": {}}
+    if isinstance(endpoint.hop, Mesh):
+        ids: list[Json] = [*sorted(endpoint.hop.spiffe_ids)]
+        hop = {"mesh": {"serverName": endpoint.hop.server_name, "spiffeIds": ids, "alpn": [*endpoint.hop.alpn]}}
+    return {
+        "id": endpoint.id,
+        "servicePort": endpoint.service_port,
+        "address": endpoint.host,
+        "port": endpoint.port,
+        "weight": endpoint.weight,
+        "zone": endpoint.zone,
+        "version": endpoint.version,
+        "ready": endpoint.ready,
+        "labels": dict(endpoint.labels),
+        "hop": hop,
+    }

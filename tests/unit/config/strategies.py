@@ -1,0 +1,231 @@
+"""Bodies of every kind, for round trips."""
+
+import math
+from types import MappingProxyType
+
+from hypothesis import strategies as st
+
+from sidecar.model.bootstrap import MtlsMode
+from sidecar.model.clusters import (
+    EMPTY,
+    PLAIN,
+    Endpoint,
+    EndpointSet,
+    Mesh,
+    Protocol,
+    Service,
+    ServiceKey,
+    ServicePort,
+    Workload,
+)
+from sidecar.model.mesh import MeshPolicy
+from sidecar.model.policies import (
+    Algorithm,
+    AllowRule,
+    AuthorizationPolicy,
+    Backoff,
+    BudgetPolicy,
+    Ejection,
+    Limits,
+    Mode,
+    Retries,
+    RetryOn,
+    TargetRef,
+    Timeouts,
+    TrafficPolicy,
+    TrafficPolicyResource,
+)
+from sidecar.model.routes import (
+    BackendRef,
+    HeaderMatch,
+    HttpRoute,
+    ParentRef,
+    PathKind,
+    PathMatch,
+    RouteMatch,
+    RouteRule,
+)
+
+labels = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
+subdomains = st.lists(labels, min_size=1, max_size=3).map(".".join)
+label_values = st.from_regex(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,20}[A-Za-z0-9])?)?", fullmatch=True)
+ports = st.integers(1, 65_535)
+milliseconds = st.integers(1, 10**9).map(lambda ms: ms / 1000)
+hosts = st.one_of(st.ip_addresses().map(str), labels.map(lambda label: f"{label}.example"))
+services = st.builds(ServiceKey, labels, labels)
+spiffe_ids = st.builds("spiffe://mesh.local/ns/{}/sa/{}".format, labels, labels)
+label_maps = st.dictionaries(labels, label_values, max_size=3).map(
+    lambda found: MappingProxyType({name: value for name, value in found.items() if name != "version"}) or EMPTY
+)
+printable = st.text(st.characters(codec="utf-8", exclude_categories=("Cc", "Cs")), min_size=1, max_size=20)
+
+
+def unique_ports(protocols: st.SearchStrategy[Protocol]) -> st.SearchStrategy[tuple[ServicePort, ...]]:
+    """At least one port, each number once."""
+    port = st.builds(ServicePort, ports, protocols, st.one_of(st.just(""), labels))
+    return st.lists(port, min_size=1, max_size=4, unique_by=lambda made: made.port).map(tuple)
+
+
+service_bodies = st.builds(Service, services, unique_ports(st.sampled_from(Protocol)))
+
+hops = st.one_of(
+    st.just(PLAIN),
+    st.builds(
+        Mesh,
+        st.builds("{}.{}.{}.mesh".format, ports, labels, labels),
+        st.frozensets(spiffe_ids, min_size=1, max_size=3),
+        st.sampled_from([("http/1.1",), ("h2", "http/1.1")]),
+    ),
+)
+endpoints = st.builds(
+    Endpoint,
+    id=subdomains,
+    service_port=ports,
+    host=hosts,
+    port=ports,
+    hop=hops,
+    weight=st.integers(1, 1_000_000),
+    zone=label_values,
+    version=label_values,
+    ready=st.booleans(),
+    labels=label_maps,
+)
+endpoint_sets = st.builds(
+    EndpointSet,
+    services,
+    st.lists(endpoints, max_size=4, unique_by=lambda endpoint: (endpoint.id, endpoint.service_port)).map(tuple),
+)
+
+paths = st.from_regex(r"/([a-z0-9_~%$&=:@-]{0,0}[a-z0-9]{1,8}(/[a-z0-9._-]*[a-z0-9])?)?", fullmatch=True)
+header_matches = st.builds(HeaderMatch, st.from_regex(r"x-[a-z0-9!#$%&'*+.^_|~-]{1,10}", fullmatch=True), printable)
+matches = st.builds(
+    RouteMatch,
+    st.builds(PathMatch, st.sampled_from(PathKind), paths),
+    st.lists(header_matches, max_size=3, unique_by=lambda header: header.name).map(tuple),
+    st.one_of(st.none(), st.sampled_from(["GET", "POST", "PATCH"])),
+)
+backends = st.builds(BackendRef, services, ports, st.integers(0, 1_000_000))
+
+
+@st.composite
+def route_rules(draw: st.DrawFn) -> RouteRule:
+    """A rule; the name is set afterwards, because names are unique in a route."""
+    request_s = draw(st.one_of(st.none(), st.just(math.inf), milliseconds))
+    bound = milliseconds if request_s is None else st.integers(1, 1000).map(lambda ms: ms / 1000)
+    backend_s = draw(st.one_of(st.none(), st.just(math.inf), bound))
+    if request_s is not None and backend_s is not None and request_s < backend_s < math.inf:
+        backend_s = request_s
+    return RouteRule(
+        matches=tuple(draw(st.lists(matches, min_size=1, max_size=3))),
+        backends=tuple(draw(st.lists(backends, max_size=3, unique_by=lambda one: (one.service, one.port)))),
+        request_s=request_s,
+        backend_request_s=backend_s,
+    )
+
+
+routes = st.builds(
+    HttpRoute,
+    namespace=labels,
+    name=subdomains,
+    parents=st.lists(
+        st.builds(ParentRef, services, st.one_of(st.none(), ports)), min_size=1, max_size=3, unique=True
+    ).map(tuple),
+    rules=st.lists(route_rules(), min_size=1, max_size=3).map(tuple),
+    created=st.sampled_from(["", "2026-01-02T03:04:05Z"]),
+)
+
+
+@st.composite
+def spans(draw: st.DrawFn) -> tuple[float, float]:
+    """A base and a maximum not below it."""
+    low, high = sorted((draw(milliseconds), draw(milliseconds)))
+    return low, high
+
+
+@st.composite
+def traffic_policies(draw: st.DrawFn) -> TrafficPolicy:
+    """A policy that holds what the checks across fields demand."""
+    per_try_s = draw(st.one_of(st.none(), milliseconds))
+    connect_s = draw(milliseconds)
+    request_s = draw(st.one_of(st.none(), st.just(max(per_try_s or 0.0, connect_s) + 1.0)))
+    backoff, ejection = draw(spans()), draw(spans())
+    return TrafficPolicy(
+        timeouts=Timeouts(
+            request_s=request_s, per_try_s=per_try_s, connect_s=connect_s, stream_idle_s=draw(milliseconds)
+        ),
+        retries=Retries(
+            attempts=draw(st.integers(0, 10)),
+            on=draw(st.frozensets(st.sampled_from(RetryOn))),
+            backoff=Backoff(base_s=backoff[0], max_s=backoff[1]),
+            budget=BudgetPolicy(
+                percent=draw(st.integers(0, 10_000)) / 100,
+                interval_s=draw(st.integers(1000, 100_000)) / 1000,
+                min_per_second=draw(st.integers(0, 10_000)) / 10,
+            ),
+            max_body_bytes=draw(st.integers(0, 1_048_576)),
+        ),
+        algorithm=draw(st.sampled_from(Algorithm)),
+        ejection=Ejection(
+            consecutive_failures=draw(st.integers(1, 1000)),
+            base_s=ejection[0],
+            max_s=ejection[1],
+            max_percent=draw(st.integers(0, 100)),
+        ),
+        limits=Limits(
+            connections=draw(st.integers(1, 10**6)),
+            pending=draw(st.integers(0, 10**6)),
+            requests=draw(st.integers(1, 10**6)),
+        ),
+        mode=draw(st.sampled_from(Mode)),
+    )
+
+
+service_targets = st.builds(TargetRef, st.just("Service"), labels)
+route_targets = st.builds(TargetRef, st.just("HTTPRoute"), subdomains, st.one_of(st.just(""), subdomains))
+traffic_policy_resources = st.builds(
+    TrafficPolicyResource,
+    namespace=labels,
+    name=subdomains,
+    targets=st.lists(st.one_of(service_targets, route_targets), min_size=1, max_size=3, unique=True).map(tuple),
+    policy=traffic_policies(),
+)
+authorization_policies = st.builds(
+    AuthorizationPolicy,
+    namespace=labels,
+    name=subdomains,
+    targets=st.lists(service_targets, min_size=1, max_size=3, unique=True).map(tuple),
+    allow=st.lists(
+        st.builds(
+            AllowRule,
+            services=st.frozensets(services, min_size=1, max_size=3),
+            principals=st.frozensets(spiffe_ids, max_size=3),
+        ),
+        max_size=3,
+    ).map(tuple),
+    mode=st.sampled_from(Mode),
+)
+snapshot_bodies = st.one_of(service_bodies, endpoint_sets, routes, traffic_policy_resources, authorization_policies)
+
+workloads = st.builds(
+    Workload,
+    namespace=labels,
+    name=subdomains,
+    service=labels,
+    address=hosts,
+    ports=unique_ports(st.sampled_from(Protocol)),
+    inbound=st.one_of(st.none(), ports),
+    account=labels,
+    zone=label_values,
+    version=st.one_of(st.just(""), labels),
+    weight=st.integers(1, 1_000_000),
+    ready=st.booleans(),
+    labels=label_maps,
+)
+mesh_policies = st.builds(
+    MeshPolicy,
+    namespace=labels,
+    name=subdomains,
+    mtls=st.sampled_from(MtlsMode),
+    trust_domain=st.sampled_from(["", "mesh.local", "example.org"]),
+    defaults=st.one_of(st.none(), traffic_policies()),
+)
