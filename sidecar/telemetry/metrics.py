@@ -218,6 +218,11 @@ class Metrics(Observer):
 
     # --- read ---------------------------------------------------------------------------------------------------
 
+    @property
+    def size(self) -> int:
+        """How many series there are."""
+        return len(self._series)
+
     def values(self) -> list[Series]:
         """All series now, oldest first. A copy of the list; the series go on counting."""
         return list(self._series.values())
@@ -285,7 +290,9 @@ class Metrics(Observer):
 
 
 def _labels(done: RequestDone) -> Labels:
-    cluster, endpoint = done.cluster, done.endpoint
+    cluster = done.cluster
+    # Behind the destination's own sidecar there is only its own workload: nothing to tell apart.
+    endpoint = done.endpoint if done.reporter == SOURCE else None
     return Labels(
         reporter=done.reporter,
         service=str(done.service) if done.service is not None else "",
