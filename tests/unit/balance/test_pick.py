@@ -140,6 +140,28 @@ def test_under_load_weights_say_how_much_an_endpoint_may_carry() -> None:
     assert_share(taken[id(lives[1])], DRAWS, 1 / 16)
 
 
+class Scripted(Random):
+    """Chance that was fixed before."""
+
+    def __init__(self, *numbers: float) -> None:
+        super().__init__()
+        self.numbers = list(numbers)
+
+    def random(self) -> float:
+        return self.numbers.pop(0)
+
+
+@given(weights=st.tuples(st.integers(1, 9), st.integers(1, 9)), busy=st.tuples(st.integers(0, 9), st.integers(0, 9)))
+def test_of_two_unequal_endpoints_the_one_with_less_to_do_for_its_weight_is_taken(
+    weights: tuple[int, int], busy: tuple[int, int]
+) -> None:
+    live, lives = cluster(weights, in_flight=busy)
+    live.weighted = True  # equal weights are in order here too
+    first_is_busier = busy[0] / weights[0] > busy[1] / weights[1] + 1e-9
+    drawn_in_order = pick(lives, Algorithm.LEAST_REQUEST, live, Scripted(0.0, 0.99))
+    assert drawn_in_order is lives[1 if first_is_busier else 0]
+
+
 def test_random_spreads_evenly_whatever_is_in_flight() -> None:
     live, lives = cluster([1, 1, 1], in_flight=[9, 0, 0])
     rng = Random(7)

@@ -1,9 +1,10 @@
 """Retries never add more load than the budget says."""
 
 from itertools import accumulate
+from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.model.live import BudgetLive
@@ -95,22 +96,13 @@ def test_two_policies_on_one_cluster_do_not_forgive_what_was_spent(interval_s: f
 
 
 Event = tuple[int, bool]
-EVENTS = st.lists(st.tuples(st.one_of(st.integers(0, 5), st.integers(0, 1500)), st.booleans()), max_size=150)
 
 
-@settings(max_examples=200)
-@given(
-    events=EVENTS,
-    percent=st.sampled_from([0.0, 20.0, 100.0]),
-    interval_ms=st.sampled_from([10_000, 1_000, 333, 15]),
-    per_second=st.sampled_from([0.0, 3.0, 40.0]),
-)
-def test_no_window_of_one_interval_holds_more_retries_than_allowed(
-    events: list[Event], percent: float, interval_ms: int, per_second: float
-) -> None:
-    policy = BudgetPolicy(percent=percent, interval_s=interval_ms / 1000, min_per_second=per_second)
+def replay(events: list[Event], policy: BudgetPolicy) -> None:
+    """Let (gap in ms, is it a request) happen; after each retry look back over exactly one interval."""
     budget = BudgetLive()
     times_ms = list(accumulate(gap for gap, _ in events))
+    interval_ms = round(policy.interval_s * 1000)
     requests: list[int] = []
     retries: list[int] = []
     for now_ms, (_, is_request) in zip(times_ms, events, strict=True):
@@ -121,5 +113,37 @@ def test_no_window_of_one_interval_holds_more_retries_than_allowed(
             retries.append(now_ms)
             in_window = sum(when > now_ms - interval_ms for when in requests)
             retried = sum(when > now_ms - interval_ms for when in retries)
-            assert retried <= in_window * percent / 100 + per_second * policy.interval_s
+            assert retried <= in_window * policy.percent / 100 + policy.min_per_second * policy.interval_s
         assert len(budget.slots) <= 12
+
+
+@given(
+    events=st.lists(st.tuples(st.one_of(st.integers(0, 5), st.integers(0, 1500)), st.booleans()), max_size=150),
+    percent=st.sampled_from([0.0, 20.0, 100.0]),
+    interval_ms=st.sampled_from([10_000, 1_000, 333]),
+    per_second=st.sampled_from([0.0, 3.0, 40.0]),
+)
+def test_no_window_of_one_interval_holds_more_retries_than_allowed(
+    events: list[Event], percent: float, interval_ms: int, per_second: float
+) -> None:
+    replay(events, BudgetPolicy(percent=percent, interval_s=interval_ms / 1000, min_per_second=per_second))
+
+
+@pytest.mark.parametrize("interval_ms", [1, 2, 7, 10, 20, 33])
+@pytest.mark.parametrize(("percent", "free"), [(100.0, 0.0), (50.0, 1.0), (0.0, 2.0)])
+def test_nor_does_any_window_when_everything_happens_at_the_edges_of_slots(
+    interval_ms: int, percent: float, free: float
+) -> None:
+    policy = BudgetPolicy(percent=percent, interval_s=interval_ms / 1000, min_per_second=free / (interval_ms / 1000))
+    rng = Random(interval_ms)
+    replay([(rng.choice((0, 0, 1, 1, 2, 3, interval_ms)), rng.random() < 0.3) for _ in range(1500)], policy)
+
+
+def test_a_retry_is_remembered_for_its_interval_and_not_much_longer() -> None:
+    one = BudgetPolicy(percent=0.0, min_per_second=0.1)  # one retry in ten seconds
+    for offset in range(0, 1001, 100):  # wherever in its slot it was taken
+        budget = BudgetLive()
+        note_request(budget, one, 100.0)
+        assert take_retry(budget, one, 100.0 + offset / 1000)
+        assert not take_retry(budget, one, 110.0 + offset / 1000 - 0.001)
+        assert take_retry(budget, one, 110.0 + offset / 1000 + 1.002)

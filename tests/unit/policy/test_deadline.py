@@ -48,6 +48,10 @@ def test_the_inbound_side_believes_a_verified_peer_and_else_allows_twice_the_pol
     assert ends_at(policy_s, header, NOW_S, inbound=True, verified=verified) == end_s
 
 
+def test_a_peer_is_not_verified_unless_somebody_says_so() -> None:
+    assert ends_at(15.0, b"2000", NOW_S, inbound=True) == 1030.0
+
+
 @pytest.mark.parametrize(
     "header",
     [

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from random import Random
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.model.clusters import ClusterKey, Endpoint, ServiceKey
@@ -224,7 +224,6 @@ def test_a_policy_that_ejects_nobody_lets_the_ejected_pass_at_once() -> None:
 Step = tuple[float, int, bool, bool]
 
 
-@settings(max_examples=150)
 @given(
     size=st.integers(1, 7),
     percent=st.integers(0, 100),

@@ -3,7 +3,7 @@
 from itertools import permutations
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.model.messages import RequestHead
@@ -161,7 +161,6 @@ def precedence(wanted: RouteMatch) -> tuple[bool, int, bool, int]:
     return is_exact, length, wanted.method is not None, len(wanted.headers)
 
 
-@settings(max_examples=200)
 @given(matches=st.lists(MATCHES, max_size=12), path=PATHS, method=METHODS, headers=HEADERS)
 def test_the_compiled_matcher_agrees_with_reading_every_match(
     matches: list[RouteMatch], path: str, method: str, headers: dict[str, str]
