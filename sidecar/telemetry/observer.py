@@ -7,7 +7,6 @@ nobody asks them for a decision. Metrics, access log and spans are observers; `O
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
 
 from sidecar.model.clusters import ClusterKey, Endpoint, ServiceKey
 from sidecar.policy.outlier import Ejected
@@ -117,8 +116,8 @@ class PeerRefused:
     details: str
 
 
-class Observer(Protocol):
-    """Is told what happened. Every method returns at once and never raises; whoever inherits may skip any of them."""
+class Observer:
+    """Is told what happened. Every method returns at once and never raises; this class itself ignores everything."""
 
     def request_done(self, done: RequestDone) -> None:
         """A request ended, in whatever way. Called exactly once for each; retries are told here too."""

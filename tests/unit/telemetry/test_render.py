@@ -18,7 +18,7 @@ from sidecar.telemetry.facts import Facts, ProcessStats
 from sidecar.telemetry.families import families, stats
 from sidecar.telemetry.metrics import Histogram, Metrics
 from sidecar.telemetry.observer import PeerRefused
-from sidecar.telemetry.render import Histograms, Scalars, label_text, render, wants_openmetrics
+from sidecar.telemetry.render import Family, Histograms, Scalars, label_text, render, wants_openmetrics
 from tests.support import needs
 from tests.unit.telemetry.told import FRONTEND_ID, ORDERS, ORDERS_1, ORDERS_ID, ORDERS_V1, done, inbound
 
@@ -187,7 +187,7 @@ def test_any_number_survives_printing(value: float) -> None:
 def test_histogram_without_labels_and_not_a_number() -> None:
     histogram = Histogram((1.0, 2e6))
     histogram.observe(5.0)
-    two = [
+    two: list[Family] = [
         Histograms("h", "H.", (1.0, 2e6), [("", histogram)]),
         Scalars("n", "gauge", "N.", [("", float("nan"))]),
     ]

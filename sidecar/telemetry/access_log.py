@@ -1,0 +1,173 @@
+"""One JSON object a line for each request, and for each ejection and refused peer: the access log's text.
+
+An observer that turns what it is told into bytes and hands them to a sink (`export/log_writer.py`), which never
+blocks. Field names and types are fixed (`FIELDS`); text that is not known is "". Everything that a peer sent is cut to
+a limit and escaped to ASCII, so that a line stays one line and a terminal is never told anything by a client.
+"""
+
+from datetime import UTC, datetime
+from json.encoder import encode_basestring_ascii as quote
+from typing import Protocol
+
+from sidecar.model.bootstrap import LogWhen
+from sidecar.policy.outlier import Ejected
+from sidecar.telemetry.observer import Observer, PeerRefused, RequestDone
+
+# Bytes kept of what a peer sent; what is longer ends in an ellipsis.
+MAX_METHOD, MAX_TARGET, MAX_AUTHORITY, MAX_AGENT, MAX_REQUEST_ID = 32, 2_048, 256, 256, 128
+MAX_DETAILS = 1_024  # characters
+_MAX_MEMO = 1_024
+
+# Every field of a request's line, in order, with the form of its value. Names follow Envoy's where it has one.
+FIELDS = (
+    ("start_time", '"%s.%03dZ"'),  # UTC, when the head was complete
+    ("reporter", '"%s"'),  # source: beside the caller; destination: beside the app
+    ("method", "%s"),
+    ("path", "%s"),  # as sent, with its query
+    ("protocol", '"%s"'),
+    ("authority", "%s"),
+    ("response_code", "%d"),  # what the client saw; 0: it was gone
+    ("response_flags", '"%s"'),  # "-": none; else see `meshctl explain flag`
+    ("details", "%s"),  # one sentence on a fault
+    ("bytes_received", "%d"),
+    ("bytes_sent", "%d"),
+    ("duration_ms", "%.3f"),
+    ("attempts", "%d"),
+    ("tried", "[%s]"),  # endpoint ids in order
+    ("retry_denied", '"%s"'),  # why no further try followed
+    ("request_id", "%s"),
+    ("trace_id", '"%s"'),
+    ("peer", "%s"),  # address of the client
+    ("principal", "%s"),  # verified SPIFFE ID at the other end of the mesh hop
+    ("tls", "%s"),
+    ("user_agent", "%s"),
+    ("config_version", "%d"),
+)
+# These come from the configuration, and are joined once for each combination seen.
+ROUTED_FIELDS = ("service", "route_name", "upstream_cluster", "upstream_endpoint", "upstream_host")
+_LINE = "{" + ",".join(f'"{name}":{form}' for name, form in FIELDS) + ",%s}\n"
+
+
+class Sink(Protocol):
+    """Where lines go."""
+
+    def write(self, line: bytes) -> None:
+        """Take one whole line, or drop and count it. Returns at once, never raises."""
+
+
+class AccessLog(Observer):
+    """Writes lines to a sink.
+
+    Attributes:
+        when: Which requests get a line; may be changed at any time. Ejections and refused peers do unless NEVER.
+        wall_offset_s: Unix time minus monotonic time; the owner corrects it when the wall clock is set.
+    """
+
+    def __init__(self, sink: Sink, when: LogWhen, wall_offset_s: float) -> None:
+        self.when = when
+        self.wall_offset_s = wall_offset_s
+        self._sink = sink
+        self._second = (0, "")
+        self._routed: dict[tuple[object, ...], str] = {}
+
+    def request_done(self, done: RequestDone) -> None:
+        """Write the request's line if it is to have one."""
+        when = self.when
+        if when is LogWhen.NEVER or (when is LogWhen.ERRORS and done.flags == "-" and 0 < done.status < 500):
+            return
+        self._sink.write(self.line(done))
+
+    def line(self, done: RequestDone) -> bytes:
+        """The line, with its newline; ASCII."""
+        started_s = done.started_s + self.wall_offset_s
+        return (
+            _LINE
+            % (
+                self._clock(started_s),
+                int(started_s % 1.0 * 1e3),
+                done.reporter,
+                _peer(done.method, MAX_METHOD),
+                _peer(done.target, MAX_TARGET),
+                done.protocol,
+                _peer(done.authority, MAX_AUTHORITY),
+                done.status,
+                done.flags,
+                quote(done.details[:MAX_DETAILS]) if done.details else '""',
+                done.bytes_received,
+                done.bytes_sent,
+                (done.ended_s - done.started_s) * 1e3,
+                done.attempts,
+                ",".join(map(quote, done.tried)),
+                done.retry_denied,
+                _peer(done.request_id, MAX_REQUEST_ID),
+                done.trace.trace_id if done.trace is not None else "",
+                quote(done.downstream_peer),
+                quote(done.principal),
+                "true" if done.tls else "false",
+                _peer(done.user_agent, MAX_AGENT),
+                done.config_version,
+                self._routing(done),
+            )
+        ).encode("ascii")
+
+    def ejected(self, event: Ejected) -> None:
+        """Write an `"event":"ejected"` line (`would-eject` in shadow)."""
+        self._event(
+            event.until_s - event.for_s,
+            "would-eject" if event.shadow else "ejected",
+            f'"upstream_cluster":{quote(str(event.cluster))},"upstream_endpoint":{quote(event.endpoint)},'
+            f'"failures":{event.failures:d},"for_s":{event.for_s:.3f}',
+        )
+
+    def peer_refused(self, event: PeerRefused) -> None:
+        """Write an `"event":"peer-refused"` line: the audit record of a connection that got nowhere."""
+        self._event(
+            event.at_s,
+            "peer-refused",
+            f'"reporter":{quote(event.reporter)},"peer":{quote(event.peer)},'
+            f'"principal":{quote(event.principal[:MAX_DETAILS])},"reason":{quote(event.reason)},'
+            f'"details":{quote(event.details[:MAX_DETAILS])}',
+        )
+
+    def _event(self, at_s: float, name: str, fields: str) -> None:
+        if self.when is LogWhen.NEVER:
+            return
+        at_s += self.wall_offset_s
+        clock = f"{self._clock(at_s)}.{int(at_s % 1.0 * 1e3):03d}Z"
+        self._sink.write(f'{{"start_time":"{clock}","event":"{name}",{fields}}}\n'.encode("ascii"))
+
+    def _clock(self, unix_s: float) -> str:
+        """`2026-11-21T04:00:00`, made once a second."""
+        second = int(unix_s)
+        if second != self._second[0]:
+            self._second = (second, datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%S"))
+        return self._second[1]
+
+    def _routing(self, done: RequestDone) -> str:
+        endpoint = done.endpoint
+        key = (
+            (done.service, done.route, done.cluster, endpoint.id, endpoint.host, endpoint.port)
+            if endpoint is not None
+            else (done.service, done.route, done.cluster)
+        )
+        text = self._routed.get(key)
+        if text is None:
+            values = (
+                str(done.service or ""),
+                done.route,
+                str(done.cluster or ""),
+                endpoint.id if endpoint is not None else "",
+                endpoint.address if endpoint is not None else "",
+            )
+            text = ",".join(f'"{name}":{quote(value)}' for name, value in zip(ROUTED_FIELDS, values, strict=True))
+            if len(self._routed) >= _MAX_MEMO:
+                self._routed.clear()
+            self._routed[key] = text
+        return text
+
+
+def _peer(value: bytes, limit: int) -> str:
+    """A peer's bytes as a JSON string: UTF-8 where it is that, cut to `limit` bytes."""
+    if len(value) > limit:
+        return quote(value[:limit].decode("utf-8", "replace") + "\N{HORIZONTAL ELLIPSIS}")
+    return quote(value.decode("utf-8", "replace"))
