@@ -178,6 +178,8 @@ class Stream:
         """
         if self._closed or self._failure is not None:
             return False
+        if not data:
+            return not self._queue
         if self._queue:
             self._queue.append(data)
             self.queued_bytes += len(data)
@@ -201,6 +203,10 @@ class Stream:
             StreamBroken: The peer is gone.
         """
         self.write(data)
+        await self.settle()
+
+    async def settle(self) -> None:
+        """Wait while more than HIGH_WATER_BYTES are queued. Raises StreamBroken."""
         while self.queued_bytes > HIGH_WATER_BYTES and self._failure is None and not self._closed:
             await self._wait_drained()
         self._raise_if_broken()

@@ -1,0 +1,155 @@
+"""One client connection over HTTP/1.1: heads become requests, one after the other, until either side is done.
+
+Waits for a head under two bounds, both absolute: a connection at rest may idle, a head that has begun must be
+complete in time, however its bytes trickle. What is not HTTP is answered once and the connection closed, in a way that
+lets the answer arrive.
+"""
+
+from collections.abc import Callable
+
+import trio
+
+from sidecar.codec.events import Chunk, End, Event, Head
+from sidecar.codec.h1_server import H1Server
+from sidecar.errors import HEAD_TIMEOUT, Fault, ProxyError
+from sidecar.model.messages import RequestHead
+from sidecar.proxy import exchange
+from sidecar.proxy.downstream import Downstream
+from sidecar.proxy.handover import HandOver
+from sidecar.proxy.replies import reply
+from sidecar.proxy.side import Side
+from sidecar.proxy.worker import Worker
+from sidecar.telemetry.observer import RequestDone
+from sidecar.transport.stream import Stream, StreamBroken
+
+# Between requests. As long as Envoy's: clients of a sidecar are its own app's pools, or other sidecars.
+IDLE_S = 3600.0
+# After an answer that ends the connection: time and bytes for the client to notice, so that closing over unread data
+# does not reset the connection under the answer.
+LINGER_S = 2.0
+LINGER_BYTES = 1 << 20
+
+MakeSide = Callable[[], Side]
+
+
+async def serve(stream: Stream, make_side: MakeSide, worker: Worker) -> None:
+    """Serve a client until it or we are done. Owns `stream` and closes it on every path."""
+    try:
+        await _Http1(stream, make_side, worker).serve()
+    except StreamBroken:
+        pass  # it left between two requests; nothing was lost
+    finally:
+        stream.close()
+
+
+class _Http1:
+    __slots__ = ("client", "codec", "make_side", "worker")
+
+    def __init__(self, stream: Stream, make_side: MakeSide, worker: Worker) -> None:
+        self.codec = H1Server()
+        self.client = Downstream(stream, self.codec)
+        self.make_side = make_side
+        self.worker = worker
+
+    async def serve(self) -> None:
+        client, codec = self.client, self.codec
+        while True:
+            try:
+                head = await self._next_head()
+            except ProxyError as exc:
+                await self._refuse(exc.fault)
+                return
+            if head is None:
+                return
+            record = self._record(head)
+            await exchange.serve(record, client, self.make_side(), self.worker)
+            if client.cut:
+                return
+            if not codec.keep_alive or self.worker.draining:
+                await self._linger()
+                return
+            client.events.clear()
+            try:
+                client.events.extend(codec.next_request())
+            except ProxyError as exc:
+                await self._refuse(exc.fault)
+                return
+
+    async def _next_head(self) -> RequestHead | None:
+        """The next request's head; None when the client is done. Raises ProxyError of DPE."""
+        client, codec, worker = self.client, self.codec, self.worker
+        head_due_s = None
+        while True:
+            event: Event | None = client.pop()
+            if isinstance(event, Head):
+                assert isinstance(event.head, RequestHead)
+                return event.head
+            if not codec.wants_input:
+                return None
+            if codec.at_rest:
+                limit_s = worker.now() + IDLE_S
+            else:
+                head_due_s = head_due_s or worker.now() + worker.limits.head_timeout_s
+                limit_s = head_due_s
+            with trio.CancelScope(deadline=limit_s) as scope:
+                if codec.at_rest:
+                    worker.idle(scope)
+                try:
+                    await client.fill()
+                finally:
+                    worker.busy(scope)
+            if scope.cancelled_caught:
+                if codec.at_rest:
+                    return None
+                raise ProxyError(
+                    HEAD_TIMEOUT, f"the request head did not arrive within {worker.limits.head_timeout_s:g}s"
+                )
+
+    def _record(self, head: RequestHead) -> HandOver:
+        """The record of a new request, with what already came of its body."""
+        events = self.client.events
+        complete = isinstance(events[-1], End) if events else False
+        record = HandOver(self.worker.snapshot, head, self.worker.now(), body_complete=complete)
+        if complete:
+            record.body_seen = b"".join(event.data for event in events if isinstance(event, Chunk))
+            record.bytes_in = len(record.body_seen)
+            events.clear()
+        return record
+
+    async def _refuse(self, fault: Fault) -> None:
+        """Answer what is not a request, tell it, close."""
+        client, worker = self.client, self.worker
+        side = self.make_side()
+        now_s = worker.now()
+        sent = 0
+        if fault.status:
+            head, body = reply(fault)
+            self.codec.close_after()
+            data = self.codec.encode_head(head) + self.codec.encode_chunk(body) + self.codec.encode_end()
+            client.stream.write(data)
+            sent = len(body)
+        worker.observer.request_done(
+            RequestDone(
+                reporter=side.reporter,
+                started_s=now_s,
+                ended_s=now_s,
+                status=fault.status,
+                flags=fault.flag,
+                details=fault.sentence,
+                bytes_sent=sent,
+                downstream_peer=client.stream.peer.address,
+                config_version=worker.snapshot.version,
+            )
+        )
+        if fault.status:
+            await self._linger()
+
+    async def _linger(self) -> None:
+        """Let the last answer arrive, then close (RFC 9112 section 9.6)."""
+        stream = self.client.stream
+        with trio.move_on_after(LINGER_S):
+            await stream.flush()
+            stream.send_eof()
+            left = LINGER_BYTES
+            while left > 0 and (data := await stream.receive()):
+                left -= len(data)

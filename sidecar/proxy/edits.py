@@ -1,0 +1,38 @@
+"""What changes in a head on its way through: connection fields go, trace, deadline and identity fields are set.
+
+Pure functions over fields. Identity headers are never taken from a client: they are removed on both sides, and set on
+the inbound side from the verified certificate.
+"""
+
+from sidecar.model.messages import Fields, RequestHead, ResponseHead, end_to_end, nominated
+from sidecar.policy.deadline import DEADLINE_HEADER
+from sidecar.proxy.replies import UNTOUCHED
+
+REQUEST_ID = b"x-request-id"
+CLIENT_CERT = b"x-forwarded-client-cert"
+_OURS = frozenset((CLIENT_CERT, DEADLINE_HEADER, UNTOUCHED, b"traceparent", b"tracestate"))
+
+
+def forwarded_request(head: RequestHead, own: Fields) -> RequestHead:
+    """The request as it goes upstream: what the client meant end to end, and `own`."""
+    fields = end_to_end(head.fields, _OURS | nominated(head.get(b"connection")))
+    fields += own
+    return RequestHead(
+        head.method,
+        head.target,
+        head.authority,
+        fields,
+        content_length=head.content_length,
+        chunked=head.chunked,
+    )
+
+
+_KEPT_FROM_CLIENT = frozenset((UNTOUCHED,))
+
+
+def forwarded_response(head: ResponseHead) -> ResponseHead:
+    """The answer as it goes to the client. Its length stays as the upstream framed it."""
+    fields = end_to_end(head.fields, _KEPT_FROM_CLIENT | nominated(head.get(b"connection")))
+    return ResponseHead(
+        head.status, fields, content_length=head.content_length, chunked=head.chunked, reason=head.reason
+    )

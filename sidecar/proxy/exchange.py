@@ -1,0 +1,420 @@
+"""Carry one request: the full path, the reference for every other.
+
+A plain loop that does what the attempts machine returns. Three ways in, told by the record: before routing, after
+attempt n failed, with the request written and bytes of the answer in hand. The answer's head goes to the client once;
+after that a failure cuts the connection, never a second head. A request body is kept up to the policy's limit, so that
+it can be sent again; the rest streams, one buffer at a time, both ways at once.
+
+Every wait is bounded: a try by the machine's `until_s`, the request body by its idle time, the answer's body by the
+policy's stream idle time, writes to the client by their progress.
+"""
+
+import math
+
+import trio
+
+from sidecar.balance.pick import pick, split
+from sidecar.codec.events import Chunk, End, Head, Interim, Trailers
+from sidecar.errors import (
+    BODY_TIMEOUT,
+    CLIENT_GONE,
+    CONNECT_TIMEOUT,
+    INVALID_BACKEND,
+    REQUEST_TIMEOUT,
+    RETRY_LIMIT,
+    TRY_TIMEOUT,
+    UPSTREAM_PROTOCOL,
+    Fault,
+    ProxyError,
+)
+from sidecar.errors import Side as Blame
+from sidecar.model.clusters import Mesh
+from sidecar.model.messages import Fields, ResponseHead
+from sidecar.policy import attempts
+from sidecar.policy.attempts import Answer, Try, Wait
+from sidecar.policy.retry import Failure, GiveUp
+from sidecar.proxy.done import tell
+from sidecar.proxy.downstream import Downstream
+from sidecar.proxy.edits import REQUEST_ID, forwarded_request, forwarded_response
+from sidecar.proxy.handover import HandOver, Sent
+from sidecar.proxy.replies import UNTOUCHED, reply
+from sidecar.proxy.side import Side
+from sidecar.proxy.upstream import Lease
+from sidecar.proxy.worker import Worker
+from sidecar.telemetry import trace
+from sidecar.telemetry.observer import DESTINATION, AttemptSpan
+
+REPLY_S = 5.0  # for our own small answer to a client whose request was broken off
+
+
+async def serve(record: HandOver, client: Downstream, side: Side, worker: Worker) -> None:
+    """Answer one request, whatever happens; afterwards `client.cut` says if its connection is of no more use.
+
+    Raises nothing but trio.Cancelled of the caller's own scope.
+    """
+    await _Run(record, client, side, worker).serve()
+
+
+class _Run:
+    """One request on the full path."""
+
+    __slots__ = ("client", "complete", "record", "scope", "side", "worker")
+
+    def __init__(self, record: HandOver, client: Downstream, side: Side, worker: Worker) -> None:
+        self.record = record
+        self.client = client
+        self.side = side
+        self.worker = worker
+        self.scope = trio.CancelScope()
+        self.complete = False  # the client has a whole answer
+
+    async def serve(self) -> None:
+        record, stream = self.record, self.client.stream
+        stream.watch_hangup(self.scope.cancel)
+        try:
+            try:
+                with self.scope:
+                    await self._carry()
+            except ProxyError as exc:
+                record.fault = exc.fault
+            stream.watch_hangup(None)
+            if self.scope.cancelled_caught and record.fault is None:
+                record.fault = CLIENT_GONE
+            await self._break_off()
+        finally:
+            self._end()
+
+    # Deciding: ask the machine, do what it says.
+
+    async def _carry(self) -> None:
+        record = self.record
+        if record.exchange is None:
+            try:
+                await self._begin()
+            except ProxyError as exc:
+                await self._reply(exc.fault, None)
+                return
+        exchange = record.exchange
+        assert exchange is not None
+        if record.lease is not None and await self._attempt(record.ends_at_s):
+            return
+        while True:
+            step = attempts.next_step(exchange, self.worker.now(), self.worker.rng)
+            if isinstance(step, Try):
+                record.endpoint = step.endpoint
+                if await self._attempt(step.until_s):
+                    return
+            elif isinstance(step, Wait):
+                await trio.sleep(step.delay_s)
+            else:
+                await self._give_up(step)
+                return
+
+    async def _begin(self) -> None:
+        """Route, split, fix the deadline, start the machine. Raises ProxyError when the request may go nowhere."""
+        record, worker, side, head = self.record, self.worker, self.side, self.record.head
+        record.request_id = head.get(REQUEST_ID) or b"%032x" % worker.rng.getrandbits(128)
+        record.trace = trace.begin(
+            head.get(b"traceparent"), head.get(b"tracestate"), head.get(b"b3"), worker.sample, worker.rng
+        )
+        if side.reporter == DESTINATION:
+            record.span_id = trace.new_span_id(worker.rng)
+        plan = record.route = await side.route(record, self.client.stream.peer)
+        if not plan.backends:
+            raise ProxyError(INVALID_BACKEND, f"rule {plan.name} has no backend with a weight above 0")
+        index = split(plan.cumulative, worker.rng) if len(plan.backends) > 1 else 0
+        cluster = record.cluster = plan.backends[index]
+        record.ends_at_s = side.ends_at(record, plan, self.client.stream.peer)
+        record.exchange = attempts.start(
+            side.live,
+            cluster.key,
+            cluster.endpoints,
+            cluster.known,
+            plan.policies[index],
+            pick,
+            method=head.method,
+            idempotency_key=head.get(b"idempotency-key") is not None,
+            per_try_s=plan.per_try_s,
+            ends_at_s=record.ends_at_s,
+            now_s=worker.now(),
+        )
+
+    async def _give_up(self, step: Answer) -> None:
+        assert step.fault is not None, "an answer to forward is forwarded by the try that got it"
+        fault = step.fault
+        if step.denied is GiveUp.ATTEMPTS and fault.flag != "UT":
+            fault = Fault(f"URX,{fault.flag}", fault.side, fault.status, fault.upstream_untouched, fault.sentence)
+        await self._reply(fault, step.denied)
+
+    # One try.
+
+    async def _attempt(self, until_s: float | None) -> bool:
+        """One try, with the rest of the request body streaming beside it. True when the client was answered."""
+        if self.record.body_complete:
+            return await self._try(until_s, None)
+        problem: ProxyError | None = None
+        answered = False
+        async with trio.open_nursery() as nursery:
+            try:
+                answered = await self._try(until_s, nursery)
+            except ProxyError as exc:
+                problem = exc
+            nursery.cancel_scope.cancel()
+        if problem is not None:
+            raise problem
+        return answered
+
+    async def _try(self, until_s: float | None, nursery: trio.Nursery | None) -> bool:
+        record, worker, exchange = self.record, self.worker, self.record.exchange
+        assert exchange is not None
+        span = self._span()
+        answer: ResponseHead | None = None
+        failure: Failure | None = None
+        with trio.CancelScope(deadline=math.inf if until_s is None else until_s) as scope:
+            try:
+                answer = await self._until_head(span, nursery)
+                failure = self._judged(answer)
+            except ProxyError as exc:
+                if exc.fault.side is Blame.CLIENT:
+                    raise
+                failure = Failure(exc.fault, None, exc.fault.upstream_untouched)
+        now_s = worker.now()
+        if scope.cancelled_caught:
+            failure = Failure(self._timed_out(now_s), None, record.lease is None)
+        attempts.outcome(exchange, failure, now_s, worker.rng)
+        self._close_span(span, now_s, answer, failure)
+        if exchange.ejected is not None:
+            worker.observer.ejected(exchange.ejected)
+            exchange.ejected = None
+        lease = record.lease
+        if answer is None or exchange.over is None:
+            if lease is not None:
+                lease.discard()
+                record.lease = None
+            return False
+        assert lease is not None
+        if exchange.denied is GiveUp.ATTEMPTS:
+            record.fault = RETRY_LIMIT
+        await self._relay(lease, answer)
+        return True
+
+    async def _until_head(self, span: AttemptSpan | None, nursery: trio.Nursery | None) -> ResponseHead:
+        """Get a connection, send the request, wait for the final head of the answer."""
+        record = self.record
+        lease = record.lease
+        if lease is None:
+            lease = await self._send_request(span, nursery)
+        elif record.response_prefix:
+            prefix, record.response_prefix = record.response_prefix, b""
+            lease.give(prefix)
+        while True:
+            event = lease.pop()
+            if event is None:
+                await lease.fill()
+            elif isinstance(event, Head):
+                assert isinstance(event.head, ResponseHead)
+                return event.head
+            elif isinstance(event, Interim):
+                await self._interim(event.head)
+
+    async def _send_request(self, span: AttemptSpan | None, nursery: trio.Nursery | None) -> Lease:
+        record, exchange = self.record, self.record.exchange
+        assert exchange is not None
+        assert record.endpoint is not None
+        lease = await self.side.pool.lease(exchange.cluster, record.endpoint, exchange.policy)
+        record.lease = lease
+        record.principal = lease.principal
+        mesh_hop = isinstance(record.endpoint.hop, Mesh)
+        span_id = span.span_id if span is not None else record.span_id or trace.new_span_id(self.worker.rng)
+        own = self.side.own_fields(record, self.client.stream.peer, span_id, mesh_hop=mesh_hop)
+        wants_trailers = self.client.codec.wants_trailers
+        codec = lease.codec
+        data = codec.encode_request(forwarded_request(record.head, own), wants_trailers=wants_trailers)
+        if record.body_seen:
+            data += codec.encode_chunk(record.body_seen)
+        if record.body_complete:
+            data += codec.encode_end()
+        await lease.send(data)
+        if nursery is not None and not record.body_complete:
+            nursery.start_soon(self._pump, lease)
+        return lease
+
+    async def _pump(self, lease: Lease) -> None:
+        """Carry what is left of the request body. Ends at its end, or when the endpoint takes no more of it.
+
+        What goes wrong on the client's side ends the whole request; on the endpoint's side its answer, or the lack of
+        one, tells more than a failed write.
+        """
+        try:
+            while not self.record.body_complete:
+                await lease.send(lease.codec.encode_chunk(b"") + await self._next_piece(lease))
+        except ProxyError as exc:
+            if exc.fault.side is Blame.CLIENT:
+                self.record.fault = exc.fault
+                self.scope.cancel()
+
+    async def _next_piece(self, lease: Lease) -> bytes:
+        """The next bytes of the request body, framed for the endpoint and kept for another try."""
+        record, client = self.record, self.client
+        while (event := client.pop()) is None:
+            with trio.move_on_after(self.worker.limits.body_idle_s) as scope:
+                await client.fill()
+            if scope.cancelled_caught:
+                limit_s = self.worker.limits.body_idle_s
+                raise ProxyError(BODY_TIMEOUT, f"no byte of the request body came for {limit_s:g}s")
+        if isinstance(event, Chunk):
+            self._keep(event.data)
+            client.codec.credit(event.credit)
+            return lease.codec.encode_chunk(event.data)
+        if isinstance(event, End):
+            record.body_complete = True
+            return lease.codec.encode_end()
+        return b""  # request trailers are not forwarded
+
+    def _keep(self, data: bytes) -> None:
+        record, exchange = self.record, self.record.exchange
+        record.bytes_in += len(data)
+        if exchange is None or not exchange.replayable:
+            return
+        if len(record.body_seen) + len(data) <= exchange.policy.retries.max_body_bytes:
+            record.body_seen += data
+        else:
+            exchange.replayable = False
+            record.body_seen = b""
+
+    def _judged(self, answer: ResponseHead) -> Failure | None:
+        if answer.status < 500:
+            return None
+        untouched = bool(self.record.principal) and answer.get(UNTOUCHED) is not None
+        return Failure(None, answer.status, untouched)
+
+    def _timed_out(self, now_s: float) -> Fault:
+        record = self.record
+        if record.lease is None:
+            return CONNECT_TIMEOUT
+        if record.ends_at_s is not None and now_s >= record.ends_at_s:
+            took_s = now_s - record.started_s
+            return REQUEST_TIMEOUT.saying(f"the service did not answer within {took_s:.3g}s")
+        return TRY_TIMEOUT
+
+    # Towards the client.
+
+    async def _interim(self, head: ResponseHead) -> None:
+        self.record.sent_downstream = max(self.record.sent_downstream, Sent.INTERIM)
+        await self.client.send(self.client.codec.encode_interim(forwarded_response(head)))
+
+    async def _relay(self, lease: Lease, answer: ResponseHead) -> None:
+        """Forward the answer as it comes; everything received together is written together."""
+        record, client = self.record, self.client
+        if self.worker.draining:
+            client.codec.close_after()
+        out = [client.codec.encode_head(forwarded_response(answer))]
+        record.status = answer.status
+        record.sent_downstream = Sent.HEAD
+        trailers: Fields = []
+        credit = 0
+        while True:
+            event = lease.pop()
+            if event is None:
+                await client.send(b"".join(out))
+                out.clear()
+                lease.codec.credit(credit)
+                credit = 0
+                await self._more(lease)
+            elif isinstance(event, Chunk):
+                record.sent_downstream = Sent.BODY
+                record.bytes_out += len(event.data)
+                credit += event.credit
+                out.append(client.codec.encode_chunk(event.data))
+            elif isinstance(event, Trailers):
+                trailers = event.fields
+            elif isinstance(event, End):
+                out.append(client.codec.encode_end(trailers))
+                lease.release()
+                record.lease = None
+                await client.send(b"".join(out))
+                self.complete = True
+                return
+            else:
+                raise ProxyError(UPSTREAM_PROTOCOL, "the endpoint sent another head inside its answer")
+
+    async def _more(self, lease: Lease) -> None:
+        """Wait for more of the answer's body: as long as the stream may idle, or the route's whole-response time."""
+        record, route = self.record, self.record.route
+        assert route is not None
+        idle_s = route.policy.timeouts.stream_idle_s
+        until_s = self.worker.now() + idle_s if idle_s else math.inf
+        whole = route.whole_response and record.ends_at_s is not None and record.ends_at_s < until_s
+        if whole and record.ends_at_s is not None:
+            until_s = record.ends_at_s
+        with trio.CancelScope(deadline=until_s) as scope:
+            await lease.fill()
+        if scope.cancelled_caught:
+            what = "was not complete within the route's time" if whole else f"made no progress for {idle_s:g}s"
+            raise ProxyError(REQUEST_TIMEOUT, f"the answer {what}")
+
+    async def _reply(self, fault: Fault, denied: GiveUp | None) -> None:
+        """Send our own answer."""
+        record, client = self.record, self.client
+        record.fault = fault
+        to_mesh_peer = self.side.reporter == DESTINATION and bool(client.stream.peer.principal)
+        head, body = reply(fault, denied=denied.value if denied is not None else "", to_mesh_peer=to_mesh_peer)
+        if self.worker.draining:
+            client.codec.close_after()
+        data = client.codec.encode_head(head) + client.codec.encode_chunk(body) + client.codec.encode_end()
+        record.status = head.status
+        record.bytes_out += len(body)
+        record.sent_downstream = Sent.BODY
+        await client.send(data)
+        self.complete = True
+
+    async def _break_off(self) -> None:
+        """After a fault outside the machine: answer if nothing was sent and somebody is there, else cut."""
+        record, client = self.record, self.client
+        fault = record.fault
+        if fault is None or self.complete:
+            return
+        if record.sent_downstream >= Sent.HEAD or not fault.status:
+            client.cut_short()
+            return
+        client.codec.close_after()
+        with trio.move_on_after(REPLY_S) as scope:
+            try:
+                await self._reply(fault, None)
+            except ProxyError:
+                client.cut_short()
+        if scope.cancelled_caught:
+            client.cut_short()
+
+    # Telling.
+
+    def _span(self) -> AttemptSpan | None:
+        record = self.record
+        if record.trace is None or not record.trace.sampled or self.side.reporter == DESTINATION:
+            return None
+        exchange = record.exchange
+        resend = exchange.attempt - 1 if exchange is not None else 0
+        span = AttemptSpan(trace.new_span_id(self.worker.rng), self.worker.now(), 0.0, record.endpoint)
+        span.resend_count = max(resend, 0)
+        record.spans.append(span)
+        return span
+
+    def _close_span(
+        self, span: AttemptSpan | None, now_s: float, answer: ResponseHead | None, failure: Failure | None
+    ) -> None:
+        if span is None:
+            return
+        span.ended_s = now_s
+        span.status = answer.status if answer is not None else 0
+        if failure is not None:
+            span.error = failure.fault.flag if failure.fault is not None else str(failure.status)
+
+    def _end(self) -> None:
+        """Give everything back and tell once; runs on every way out."""
+        record = self.record
+        if record.exchange is not None:
+            attempts.finish(record.exchange)
+        if record.lease is not None:
+            record.lease.discard()
+            record.lease = None
+        tell(record, self.client.stream.peer, self.side, self.worker)

@@ -1,0 +1,115 @@
+"""The called app's side: who may call, and on to the app.
+
+The ServerName of the connection names a declared port; any other is refused. Authorization knows the verified peer.
+The app's hop is dialled again only when nothing was written, and times out at twice the caller's patience, so that the
+caller's side decides.
+"""
+
+from dataclasses import dataclass
+
+from sidecar.errors import DENIED, MISDIRECTED, ProxyError
+from sidecar.model.bootstrap import InboundPort, NodeInfo
+from sidecar.model.clusters import ClusterKey, Endpoint, ServiceKey
+from sidecar.model.live import LiveRegistry
+from sidecar.model.messages import Fields
+from sidecar.model.policies import Ejection, Limits, Retries, RetryOn, TrafficPolicy
+from sidecar.policy import access, deadline
+from sidecar.proxy.edits import CLIENT_CERT
+from sidecar.proxy.handover import HandOver
+from sidecar.proxy.outbound import trace_fields
+from sidecar.proxy.pool import Pool
+from sidecar.proxy.worker import Worker
+from sidecar.routing.plan import ClusterPlan, RoutePlan
+from sidecar.telemetry.observer import DESTINATION
+from sidecar.transport.stream import Peer
+
+APP = "app"  # the endpoint's id in logs and /clusters
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """A declared port of the app."""
+
+    service: ServiceKey
+    plan: RoutePlan
+
+
+def targets(node: NodeInfo, ports: tuple[InboundPort, ...], connections: int) -> dict[int, Target]:
+    """The declared ports by number; made once."""
+    return {declared.port: Target(node.key, _to_app(node, declared, connections)) for declared in ports}
+
+
+def _to_app(node: NodeInfo, declared: InboundPort, connections: int) -> RoutePlan:
+    policy = TrafficPolicy(
+        retries=Retries(attempts=1, on=frozenset({RetryOn.CONNECT_FAILURE})),
+        ejection=Ejection(max_percent=0),  # there is one app
+        limits=Limits(connections=connections, pending=0, requests=connections),
+    )
+    app = Endpoint(id=APP, service_port=declared.port, host=declared.app.host, port=declared.app.port)
+    key = ClusterKey(node.key, declared.port)
+    plan = ClusterPlan(key, (app,), policy, declared.protocol, True, node.key)
+    return RoutePlan("inbound", (plan,), (1,), policy, (policy,), policy.timeouts.request_s, False, None)
+
+
+class Inbound:
+    """One connection's way in. `server_name_port` is the port that the ServerName named; None on plain text."""
+
+    __slots__ = ("_server_name_port", "_targets", "_worker", "reporter", "service")
+
+    def __init__(self, worker: Worker, known: dict[int, Target], server_name_port: int | None = None) -> None:
+        self.reporter = DESTINATION
+        self.service: ServiceKey | None = worker.node.key
+        self._worker = worker
+        self._targets = known
+        self._server_name_port = server_name_port
+
+    @property
+    def live(self) -> LiveRegistry:
+        """See `Side`."""
+        return self._worker.inbound_live
+
+    @property
+    def pool(self) -> Pool:
+        """See `Side`."""
+        return self._worker.inbound_pool
+
+    async def route(self, record: HandOver, peer: Peer) -> RoutePlan:
+        """See `Side`."""
+        worker = self._worker
+        target = self._target(record.head.authority)
+        verdict = access.decide(worker.access_policies(target.service), peer.principal or None)
+        if verdict.shadow_denied:
+            worker.observer.shadowed("AuthorizationPolicy", target.service, "deny")
+        if not verdict.allowed:
+            raise ProxyError(DENIED, verdict.sentence)
+        return target.plan
+
+    def ends_at(self, record: HandOver, plan: RoutePlan, peer: Peer) -> float | None:
+        """See `Side`."""
+        told = record.head.get(deadline.DEADLINE_HEADER)
+        return deadline.ends_at(plan.request_s, told, record.started_s, inbound=True, verified=bool(peer.principal))
+
+    def own_fields(self, record: HandOver, peer: Peer, span_id: str, *, mesh_hop: bool) -> Fields:
+        """See `Side`. The app learns the deadline too, so that it can pass it on to what it calls."""
+        del mesh_hop
+        fields = trace_fields(record, span_id)
+        if record.ends_at_s is not None:
+            left = deadline.remaining_header(record.ends_at_s, self._worker.now())
+            fields.append((deadline.DEADLINE_HEADER, left))
+        if peer.principal:
+            fields.append((CLIENT_CERT, f"By={self._worker.identity};URI={peer.principal}".encode("ascii")))
+        return fields
+
+    def _target(self, authority: bytes) -> Target:
+        """The port meant: the ServerName's; on plain text the only one, or the one that `Host` names."""
+        port = self._server_name_port
+        if port is None:
+            if len(self._targets) == 1:
+                return next(iter(self._targets.values()))
+            _, _, text = authority.rpartition(b":")
+            port = int(text) if text.isdigit() and len(text) <= 5 else 0
+        target = self._targets.get(port)
+        if target is None:
+            declared = ", ".join(map(str, self._targets))
+            raise ProxyError(MISDIRECTED, f"port {port} is not declared here (declared: {declared})")
+        return target

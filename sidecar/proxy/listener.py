@@ -1,0 +1,140 @@
+"""From an accepted socket to a served connection: TLS where it is due, who the peer is, which side.
+
+Two kinds of listener. Outbound ones are plain text for the local app. The inbound one does mutual TLS, refuses a peer
+before one application byte is read or sent (with an audit line), and in permissive mode tells TLS from plain text by
+the first byte.
+"""
+
+import socket
+from collections.abc import Callable
+from dataclasses import replace
+
+import trio
+
+from sidecar.model.bootstrap import MtlsMode
+from sidecar.model.clusters import ServiceKey
+from sidecar.proxy import connection
+from sidecar.proxy.inbound import Inbound, Target
+from sidecar.proxy.outbound import Outbound
+from sidecar.proxy.worker import Worker
+from sidecar.telemetry.observer import DESTINATION, PeerRefused
+from sidecar.transport import tls
+from sidecar.transport.epoll_stream import EpollStream, TlsStream, address_text
+from sidecar.transport.listen import accept_loop
+from sidecar.transport.reactor import Reactor
+from sidecar.transport.stream import Peer, Stream, StreamBroken
+
+HANDSHAKE_S = 5.0  # a handshake takes three packets; whoever needs longer holds a place for nothing
+ALPN = ("http/1.1",)
+_TLS_RECORD = b"\x16"  # the first byte of a TLS handshake; no HTTP method begins so
+
+
+class Listeners:
+    """Accepts for one worker and serves each connection in a task of its own, all inside one nursery."""
+
+    def __init__(self, worker: Worker, reactor: Reactor, nursery: trio.Nursery) -> None:
+        self._worker = worker
+        self._reactor = reactor
+        self._nursery = nursery
+
+    async def outbound(self, name: str, sock: socket.socket, fixed: tuple[ServiceKey, int] | None) -> None:
+        """Serve an outbound listener for ever. Owns `sock`."""
+
+        def accept(plain: socket.socket, address: object) -> None:
+            stream = EpollStream(plain, self._reactor, Peer(address_text(address)))
+            self._nursery.start_soon(self._outbound, name, stream, fixed)
+
+        await accept_loop(sock, self._worker.room, accept)
+
+    async def inbound(
+        self,
+        sock: socket.socket,
+        targets: dict[int, Target],
+        mode: MtlsMode,
+        contexts: Callable[[], tls.Contexts | None],
+    ) -> None:
+        """Serve the inbound listener for ever. `contexts` is asked for each connection: renewals count at once."""
+
+        def accept(plain: socket.socket, address: object) -> None:
+            self._nursery.start_soon(self._inbound, plain, address_text(address), targets, mode, contexts)
+
+        await accept_loop(sock, self._worker.room, accept)
+
+    async def _outbound(self, name: str, stream: Stream, fixed: tuple[ServiceKey, int] | None) -> None:
+        worker = self._worker
+        with worker.client(name):
+            await connection.serve(stream, lambda: Outbound(worker, fixed), worker)
+
+    async def _inbound(
+        self,
+        plain: socket.socket,
+        address: str,
+        targets: dict[int, Target],
+        mode: MtlsMode,
+        contexts: Callable[[], tls.Contexts | None],
+    ) -> None:
+        worker = self._worker
+        with worker.client("inbound"):
+            if mode is MtlsMode.OFF or (mode is MtlsMode.PERMISSIVE and not await _speaks_tls(plain)):
+                stream: Stream = EpollStream(plain, self._reactor, Peer(address))
+                await connection.serve(stream, lambda: Inbound(worker, targets), worker)
+                return
+            try:
+                secure, port = await self._handshake(plain, address, targets, contexts())
+            except tls.PeerRefused as exc:
+                self._audit(address, exc)
+                return
+            await connection.serve(secure, lambda: Inbound(worker, targets, port), worker)
+
+    async def _handshake(
+        self, plain: socket.socket, address: str, targets: dict[int, Target], contexts: tls.Contexts | None
+    ) -> tuple[TlsStream, int]:
+        """Mutual TLS, then who and what for. Raises PeerRefused after closing."""
+        if contexts is None:
+            plain.close()
+            raise tls.PeerRefused("not-ready", "this sidecar has no identity yet")
+        wrapped = contexts.server(ALPN).wrap_socket(
+            plain, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
+        )
+        stream = TlsStream(wrapped, self._reactor, Peer(address))
+        try:
+            with trio.move_on_after(HANDSHAKE_S) as scope:
+                await stream.handshake()
+            if scope.cancelled_caught:
+                raise tls.PeerRefused("handshake-timeout", f"no TLS handshake within {HANDSHAKE_S:g}s")
+            principal = tls.peer_spiffe_id(wrapped)
+            name = tls.requested_name(wrapped)
+            port, service = tls.server_name_parts(name)
+            if service != self._worker.node.key or port not in targets:
+                raise tls.PeerRefused("server-name", f"the peer asked for {name}, which is not declared here")
+        except StreamBroken as exc:
+            stream.close()
+            raise tls.PeerRefused("handshake", str(exc)) from None
+        except BaseException:
+            stream.abort()
+            raise
+        stream.peer = replace(stream.peer, principal=principal, server_name=name, alpn=ALPN[0])
+        return stream, port
+
+    def _audit(self, address: str, refused: tls.PeerRefused) -> None:
+        self._worker.observer.peer_refused(
+            PeerRefused(
+                at_s=self._worker.now(),
+                reporter=DESTINATION,
+                peer=address,
+                principal="",
+                reason=refused.reason,
+                details=str(refused),
+            )
+        )
+
+
+async def _speaks_tls(plain: socket.socket) -> bool:
+    """Look at the first byte without taking it; a peer that says nothing in time is served as plain text."""
+    with trio.move_on_after(HANDSHAKE_S):
+        await trio.lowlevel.wait_readable(plain)
+        try:
+            return plain.recv(1, socket.MSG_PEEK) == _TLS_RECORD
+        except OSError:
+            return False
+    return False

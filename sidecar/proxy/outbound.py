@@ -1,0 +1,122 @@
+"""The caller's side: from a name to a route of the mesh.
+
+Used by every outbound listener. A listener for one upstream names its service; the explicit proxy reads `Host` and
+serves names of the mesh only, so that it is never an open proxy.
+"""
+
+from sidecar.errors import NO_ROUTE, ProxyError
+from sidecar.model.clusters import ServiceKey
+from sidecar.model.live import LiveRegistry
+from sidecar.model.messages import Fields
+from sidecar.model.snapshot import Known, Snapshot
+from sidecar.policy import deadline
+from sidecar.policy.attempts import unknown_service
+from sidecar.proxy.edits import REQUEST_ID
+from sidecar.proxy.handover import HandOver
+from sidecar.proxy.pool import Pool
+from sidecar.proxy.worker import UNKNOWN_WAIT_S, Worker
+from sidecar.routing.hosts import resolve
+from sidecar.routing.plan import RoutePlan
+from sidecar.telemetry import trace
+from sidecar.telemetry.observer import SOURCE
+from sidecar.transport.stream import Peer
+
+_NO_LIMIT = b"%d" % deadline.MAX_HEADER_MS  # said to the next hop, which would otherwise assume its default
+
+
+class Outbound:
+    """One request's way out. `fixed` is the service and port of a listener that leads to one upstream only."""
+
+    __slots__ = ("_fixed", "_worker", "reporter", "service")
+
+    def __init__(self, worker: Worker, fixed: tuple[ServiceKey, int] | None = None) -> None:
+        self.reporter = SOURCE
+        self.service: ServiceKey | None = fixed[0] if fixed is not None else None
+        self._fixed = fixed
+        self._worker = worker
+
+    @property
+    def live(self) -> LiveRegistry:
+        """See `Side`."""
+        return self._worker.live
+
+    @property
+    def pool(self) -> Pool:
+        """See `Side`."""
+        return self._worker.pool
+
+    async def route(self, record: HandOver, peer: Peer) -> RoutePlan:
+        """See `Side`."""
+        del peer
+        worker = self._worker
+        key, port = self._fixed or self._asked_for(record.head.authority)
+        self.service = key
+        if record.snapshot.knows(key) is Known.UNKNOWN:
+            if await worker.directory.find(key, UNKNOWN_WAIT_S) is Known.UNKNOWN:
+                raise ProxyError(unknown_service(str(key)))
+            record.snapshot = worker.snapshot
+        worker.directory.used(key)
+        snapshot = record.snapshot
+        table = worker.router.table(snapshot, key, port or _only_port(snapshot, key))
+        if table is None:
+            raise ProxyError(NO_ROUTE, _why_no_table(snapshot, key, port))
+        plan = table.match(record.head)
+        if plan is None:
+            shown = record.head.target[:100].decode("ascii", "replace")
+            raise ProxyError(NO_ROUTE, f"no rule of the routes of {key} matches {shown}")
+        return plan
+
+    def ends_at(self, record: HandOver, plan: RoutePlan, peer: Peer) -> float | None:
+        """See `Side`."""
+        del peer
+        told = record.head.get(deadline.DEADLINE_HEADER)
+        return deadline.ends_at(plan.request_s, told, record.started_s)
+
+    def own_fields(self, record: HandOver, peer: Peer, span_id: str, *, mesh_hop: bool) -> Fields:
+        """See `Side`."""
+        del peer
+        fields = trace_fields(record, span_id)
+        if mesh_hop:
+            ends_at_s = record.ends_at_s
+            left = _NO_LIMIT if ends_at_s is None else deadline.remaining_header(ends_at_s, self._worker.now())
+            fields.append((deadline.DEADLINE_HEADER, left))
+        return fields
+
+    def _asked_for(self, authority: bytes) -> tuple[ServiceKey, int | None]:
+        found = resolve(authority, default_namespace=self._worker.node.namespace, default_port=0)
+        if found is None:
+            shown = authority[:100].decode("ascii", "replace")
+            raise ProxyError(NO_ROUTE, f"{shown!r} is not the name of a service of the mesh, such as orders.shop:8080")
+        return found
+
+
+def trace_fields(record: HandOver, span_id: str) -> Fields:
+    """Trace context and request id for the next hop."""
+    fields: Fields = []
+    context = record.trace
+    if context is not None:
+        fields.append((b"traceparent", trace.format_traceparent(context, span_id)))
+        if context.tracestate:
+            fields.append((b"tracestate", context.tracestate.encode("ascii")))
+    if record.head.get(REQUEST_ID) is None:
+        fields.append((REQUEST_ID, record.request_id))
+    return fields
+
+
+def _only_port(snapshot: Snapshot, key: ServiceKey) -> int:
+    """The port meant when none was named: 80 if declared, else the only one; 0 for none."""
+    service = snapshot.service(key)
+    ports = [declared.port for declared in service.ports] if service is not None else []
+    if 80 in ports:
+        return 80
+    return ports[0] if len(ports) == 1 else 0
+
+
+def _why_no_table(snapshot: Snapshot, key: ServiceKey, port: int | None) -> str:
+    service = snapshot.service(key)
+    if service is None:
+        return f"{key} is not a known service"
+    ports = ", ".join(str(declared.port) for declared in service.ports) or "none"
+    if port is None:
+        return f"{key} declares the ports {ports}; name one, as in {key}:8080"
+    return f"{key} has no port {port} (its ports: {ports})"

@@ -1,0 +1,217 @@
+"""Upstream connections kept for the next request, shared by all clients of a worker.
+
+Lends leases (`upstream.py`). The newest idle connection goes out first, so that the rest can age and close. Idle ones
+are watched: an endpoint that closes is noticed at once. Counts what each cluster uses, and makes requests above
+`limits.connections` wait, at most `limits.pending` of them, in order of arrival.
+
+How long an idle connection is kept: 3 s to an app, below every common keep-alive, so that the app does not close under
+a request (Linkerd's figure); 5 minutes between sidecars, where a handshake costs a millisecond of CPU.
+"""
+
+import math
+from collections import deque
+from collections.abc import Callable
+
+import trio
+
+from sidecar.codec.h1_client import H1Client
+from sidecar.errors import CONNECT_TIMEOUT, OVERFLOW, ProxyError
+from sidecar.model.clusters import ClusterKey, Endpoint, Hop, Mesh
+from sidecar.model.live import ClusterLive
+from sidecar.model.policies import TrafficPolicy
+from sidecar.proxy.upstream import Lease, LeaseHome, UpstreamConnection
+from sidecar.telemetry.observer import Observer
+from sidecar.transport.dial import Dialer
+
+APP_IDLE_S = 3.0
+MESH_IDLE_S = 300.0
+SWEEP_S = 1.0
+MAX_IDLE_PER_ENDPOINT = 128  # descriptors held for an endpoint that nobody calls now
+
+_PoolKey = tuple[str, int, Hop]
+
+
+class _IdleWatch:
+    """Owner of an idle connection: whatever the peer does now ends it."""
+
+    __slots__ = ("_connection", "_pool")
+
+    def __init__(self, pool: "Pool", connection: UpstreamConnection) -> None:
+        self._pool = pool
+        self._connection = connection
+
+    def on_readable(self) -> None:
+        """The peer closed, or sent what nobody asked for."""
+        self._pool.forget(self._connection)
+
+    def on_drained(self) -> None:
+        """What the last exchange left queued has gone out."""
+
+
+class _Use:
+    """What one cluster uses now, and who waits for it."""
+
+    __slots__ = ("connections", "waiting")
+
+    def __init__(self) -> None:
+        self.connections = 0
+        self.waiting: deque[trio.Event] = deque()
+
+
+class _PlaceHolder(LeaseHome):
+    """Where a lease goes back: to the pool, and its place to the cluster."""
+
+    __slots__ = ("_key", "_pool")
+
+    def __init__(self, pool: "Pool", key: ClusterKey) -> None:
+        self._pool = pool
+        self._key = key
+
+    def take_back(self, connection: UpstreamConnection) -> None:
+        """See `LeaseHome`."""
+        self._pool.keep(connection)
+        self._pool.free(self._key)
+
+
+class Pool:
+    """See the module's text. One per worker; `sweep` is its task."""
+
+    def __init__(self, dialer: Dialer, observer: Observer, now: Callable[[], float]) -> None:
+        self._dialer = dialer
+        self._observer = observer
+        self._now = now
+        self._idle: dict[_PoolKey, list[UpstreamConnection]] = {}
+        self._uses: dict[ClusterKey, _Use] = {}
+        self._homes: dict[ClusterKey, _PlaceHolder] = {}
+
+    async def lease(self, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy) -> Lease:
+        """A connection to `endpoint`, kept or new. The caller bounds the whole; the dial has its own bound.
+
+        Raises:
+            ProxyError: OVERFLOW, CONNECT_FAILED, CONNECT_TIMEOUT, TLS_FAILED; the request was not sent.
+        """
+        key = cluster.key
+        use = self._uses.get(key)
+        if use is None:
+            use = self._uses[key] = _Use()
+            self._homes[key] = _PlaceHolder(self, key)
+        if use.connections >= policy.limits.connections:
+            await self._queue(cluster, use, policy)
+        else:
+            use.connections += 1
+        try:
+            connection = self._reuse(endpoint)
+            if connection is not None:
+                return Lease(connection, self._homes[key], fresh=False)
+            connection = await self._dial(key, endpoint, policy.timeouts.connect_s)
+        except BaseException:
+            self.free(key)
+            raise
+        return Lease(connection, self._homes[key], fresh=True)
+
+    def keep(self, connection: UpstreamConnection) -> None:
+        """Take a connection whose exchange is over; close it unless it can carry another."""
+        stream = connection.stream
+        if stream.closed:
+            return
+        endpoint = connection.endpoint
+        if not connection.codec.reusable or stream.broken or stream.queued_bytes:
+            stream.close()
+            return
+        idle = self._idle.setdefault((endpoint.host, endpoint.port, endpoint.hop), [])
+        if len(idle) >= MAX_IDLE_PER_ENDPOINT:
+            stream.close()
+            return
+        connection.idle_since_s = self._now()
+        connection.used += 1
+        idle.append(connection)
+        stream.handle_with(_IdleWatch(self, connection))
+
+    def free(self, key: ClusterKey) -> None:
+        """One connection of the cluster is not used any more: let the longest waiting request have its place."""
+        use = self._uses[key]
+        while use.waiting:
+            event = use.waiting.popleft()
+            if not event.is_set():
+                event.set()  # the place goes over to the waiter: the count stays
+                return
+        use.connections -= 1
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """Close an idle connection."""
+        endpoint = connection.endpoint
+        idle = self._idle.get((endpoint.host, endpoint.port, endpoint.hop))
+        if idle is not None and connection in idle:
+            idle.remove(connection)
+        connection.stream.close()
+
+    def idle_count(self, endpoint: Endpoint) -> int:
+        """Idle connections to an endpoint."""
+        return len(self._idle.get((endpoint.host, endpoint.port, endpoint.hop), ()))
+
+    async def sweep(self) -> None:
+        """Close connections that were idle for too long; for ever."""
+        while True:
+            await trio.sleep(SWEEP_S)
+            self.expire(self._now())
+
+    def expire(self, now_s: float) -> None:
+        """Close what has been idle too long at `now_s`; `math.inf` closes all."""
+        for key in list(self._idle):
+            limit_s = MESH_IDLE_S if isinstance(key[2], Mesh) else APP_IDLE_S
+            idle = self._idle[key]
+            while idle and now_s - idle[0].idle_since_s >= limit_s:  # oldest first
+                idle.pop(0).stream.close()
+            if not idle:
+                del self._idle[key]
+
+    def close(self) -> None:
+        """Close every idle connection."""
+        self.expire(math.inf)
+
+    def _reuse(self, endpoint: Endpoint) -> UpstreamConnection | None:
+        idle = self._idle.get((endpoint.host, endpoint.port, endpoint.hop))
+        while idle:
+            connection = idle.pop()
+            if connection.usable():
+                connection.stream.takeover()
+                connection.endpoint = endpoint
+                return connection
+            connection.stream.close()
+        return None
+
+    async def _dial(self, key: ClusterKey, endpoint: Endpoint, connect_s: float) -> UpstreamConnection:
+        with trio.move_on_after(connect_s):
+            try:
+                stream = await self._dialer.dial(endpoint)
+            except ProxyError as exc:
+                self._observer.upstream_dialled(key, exc.fault.flag)
+                raise
+            self._observer.upstream_dialled(key, "ok")
+            return UpstreamConnection(stream, H1Client(), endpoint)
+        self._observer.upstream_dialled(key, "timeout")
+        raise ProxyError(
+            CONNECT_TIMEOUT,
+            f"endpoint {endpoint.id} at {endpoint.address} did not accept a connection within {connect_s:g}s",
+        )
+
+    async def _queue(self, cluster: ClusterLive, use: _Use, policy: TrafficPolicy) -> None:
+        if cluster.pending >= policy.limits.pending:
+            raise ProxyError(
+                OVERFLOW,
+                f"{cluster.key} uses {use.connections} connections (limits.connections) and "
+                f"{cluster.pending} requests wait for one (limits.pending)",
+            )
+        cluster.pending += 1
+        place = trio.Event()
+        use.waiting.append(place)
+        try:
+            await place.wait()
+        except trio.Cancelled:
+            if place.is_set():
+                self.free(cluster.key)  # the place came too late for us
+            else:
+                place.set()  # whoever frees a place passes us over
+            raise
+        finally:
+            cluster.pending -= 1

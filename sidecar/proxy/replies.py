@@ -1,0 +1,29 @@
+"""Answers that the sidecar makes itself: one form for every fault.
+
+The flag is in `x-mesh-flags`, one plain sentence in the body ends in the command to run next. A fault that left the
+upstream untouched says so to a mesh peer (`x-mesh-untouched`), so that the caller's side may try elsewhere whatever
+the method.
+"""
+
+from sidecar.errors import Fault
+from sidecar.model.messages import Fields, ResponseHead
+
+FLAGS = b"x-mesh-flags"
+UNTOUCHED = b"x-mesh-untouched"
+DENIED = b"x-mesh-retry-denied"
+
+
+def reply(fault: Fault, *, denied: str = "", to_mesh_peer: bool = False) -> tuple[ResponseHead, bytes]:
+    """Head and body of the answer for `fault`.
+
+    Args:
+        denied: Why there was no further try, if one was wanted.
+        to_mesh_peer: The client is a verified sidecar, to which `untouched` may be said.
+    """
+    body = f"{fault.sentence} (meshctl explain flag {fault.flag.partition(',')[0]})\n".encode()
+    fields: Fields = [(b"content-type", b"text/plain; charset=utf-8"), (FLAGS, fault.flag.encode())]
+    if denied:
+        fields.append((DENIED, denied.encode()))
+    if to_mesh_peer and fault.upstream_untouched and fault.status in (503, 504):
+        fields.append((UNTOUCHED, b"1"))
+    return ResponseHead(fault.status, fields, content_length=len(body)), body

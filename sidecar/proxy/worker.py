@@ -1,0 +1,175 @@
+"""What the connections of one worker share: snapshot, routes, live state, pools, observer.
+
+`app.py` makes it and swaps the snapshot; `proxy` reads it. Holds no policy: each rule is asked where it lives.
+"""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from random import Random
+from typing import Protocol
+
+import trio
+
+from sidecar.model.bootstrap import NodeInfo, ProcessLimits
+from sidecar.model.clusters import ServiceKey
+from sidecar.model.live import LiveRegistry
+from sidecar.model.policies import AuthorizationPolicy
+from sidecar.model.snapshot import Known, Snapshot
+from sidecar.proxy.pool import Pool
+from sidecar.routing.table import Router
+from sidecar.telemetry.observer import Observer
+from sidecar.transport.dial import Dialer
+
+UNKNOWN_WAIT_S = 1.0  # how long a request for a service that nobody asked for yet waits for the control plane
+
+
+class Directory(Protocol):
+    """Whom to ask for a service that the snapshot does not know; the control client, or nobody."""
+
+    def used(self, key: ServiceKey) -> None:
+        """A request for this service was routed: keep subscribing to it."""
+
+    async def find(self, key: ServiceKey, timeout_s: float) -> Known:
+        """Ask for a service and wait until the snapshot says FOUND or ABSENT, or the time is over."""
+
+
+class NoDirectory:
+    """A static folder: what is not in it does not exist."""
+
+    def used(self, key: ServiceKey) -> None:
+        """See `Directory`."""
+
+    async def find(self, key: ServiceKey, timeout_s: float) -> Known:
+        """See `Directory`."""
+        del key, timeout_s
+        await trio.lowlevel.checkpoint()
+        return Known.ABSENT
+
+
+class Worker:
+    """See the module's text.
+
+    Attributes:
+        snapshot: The current configuration; set by `switch`.
+        live, pool: The outbound side's; `inbound_live`, `inbound_pool` the app's hop, apart because both are keyed by
+            service and a service may call itself.
+        identity: Own SPIFFE ID, or "".
+        draining: Every answer from now on is the last of its connection.
+    """
+
+    def __init__(
+        self,
+        node: NodeInfo,
+        dialer: Dialer,
+        observer: Observer,
+        rng: Random,
+        now: Callable[[], float],
+        *,
+        limits: ProcessLimits | None = None,
+        directory: Directory | None = None,
+        sample: float = 0.0,
+    ) -> None:
+        self.node = node
+        self.observer = observer
+        self.rng = rng
+        self.now = now
+        self.limits = limits or ProcessLimits()
+        self.directory: Directory = directory or NoDirectory()
+        self.sample = sample
+        self.snapshot = Snapshot(complete=True)
+        self.router = Router()
+        self.live = LiveRegistry()
+        self.pool = Pool(dialer, observer, now)
+        self.inbound_live = LiveRegistry()
+        self.inbound_pool = Pool(dialer, observer, now)
+        self.identity = ""
+        self.draining = False
+        self._connections = 0
+        self._room = trio.Event()
+        self._idle: set[trio.CancelScope] = set()
+        self._access: tuple[Snapshot, dict[ServiceKey, tuple[AuthorizationPolicy, ...]]] = (self.snapshot, {})
+
+    def switch(self, snapshot: Snapshot) -> None:
+        """Serve new requests with `snapshot`; those under way keep theirs.
+
+        Endpoints that left are dropped from live state at once, so that no retry goes there any more.
+        """
+        self.snapshot = snapshot
+        for key in list(self.live.clusters):
+            cluster = self.live.clusters[key]
+            table = self.router.table(snapshot, key.service, key.port)
+            plan = table.clusters.get(key) if table is not None else None
+            if plan is not None:
+                cluster.current(plan.endpoints)
+                continue
+            endpoints = snapshot.endpoints(key.service)
+            cluster.current(endpoints.of_port(key.port) if endpoints is not None else ())
+
+    def access_policies(self, service: ServiceKey) -> tuple[AuthorizationPolicy, ...]:
+        """The authorization policies of `service`, looked up once per snapshot."""
+        snapshot, found = self._access
+        if snapshot is not self.snapshot:
+            found = {}
+            self._access = (self.snapshot, found)
+        policies = found.get(service)
+        if policies is None:
+            policies = found[service] = _targeting(self.snapshot, service)
+        return policies
+
+    @property
+    def connections(self) -> int:
+        """Client connections now."""
+        return self._connections
+
+    async def room(self) -> None:
+        """Wait until another client connection is allowed."""
+        while self._connections >= self.limits.connections:
+            self._room = trio.Event()
+            await self._room.wait()
+
+    @contextmanager
+    def client(self, listener: str) -> Iterator[None]:
+        """A client is connected to `listener` as long as this lasts."""
+        self._connections += 1
+        self.observer.downstream_opened(listener)
+        try:
+            yield
+        finally:
+            self._connections -= 1
+            self._room.set()
+            self.observer.downstream_closed(listener)
+
+    async def run(self) -> None:
+        """Background work of the worker, for ever."""
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self.pool.sweep)
+            nursery.start_soon(self.inbound_pool.sweep)
+
+    def idle(self, scope: trio.CancelScope) -> None:
+        """A connection waits for its next request inside `scope`; a drain ends the wait."""
+        if self.draining:
+            scope.cancel()
+        else:
+            self._idle.add(scope)
+
+    def busy(self, scope: trio.CancelScope) -> None:
+        """The wait is over."""
+        self._idle.discard(scope)
+
+    def drain(self) -> None:
+        """Let every connection end with the answer under way; idle ones end now."""
+        self.draining = True
+        for scope in list(self._idle):
+            scope.cancel()
+        self._idle.clear()
+
+
+def _targeting(snapshot: Snapshot, service: ServiceKey) -> tuple[AuthorizationPolicy, ...]:
+    bodies = [resource.body for resource in snapshot.of_kind("AuthorizationPolicy")]
+    return tuple(
+        body
+        for body in bodies
+        if isinstance(body, AuthorizationPolicy)
+        and body.namespace == service.namespace
+        and any(target.kind == "Service" and target.name == service.name for target in body.targets)
+    )

@@ -1,0 +1,222 @@
+"""The proxy on virtual time: a worker on a memory network, apps with scripted behaviour, a client that speaks HTTP.
+
+Nothing here opens a socket. Apps are functions from a request to what should happen; what a test wants to know
+(requests that reached an app, what observers were told) is kept as plain lists.
+"""
+
+from collections.abc import Awaitable, Callable, Iterable
+from dataclasses import dataclass, field
+from random import Random
+
+import h11
+import trio
+
+from sidecar.model.bootstrap import NodeInfo
+from sidecar.model.clusters import Endpoint, EndpointSet, Service, ServiceKey, ServicePort
+from sidecar.model.policies import TargetRef, TrafficPolicy, TrafficPolicyResource
+from sidecar.model.snapshot import Resource, Snapshot
+from sidecar.policy.outlier import Ejected
+from sidecar.proxy import connection
+from sidecar.proxy.outbound import Outbound
+from sidecar.proxy.worker import Worker
+from sidecar.telemetry.observer import Observer, RequestDone
+from sidecar.transport.dial import MemoryDialer
+from sidecar.transport.memory import MemoryNetwork, MemoryStream
+from sidecar.transport.stream import StreamBroken
+
+SHOP = "shop"
+ORDERS = ServiceKey(SHOP, "orders")
+PORT = 8080
+
+Behaviour = Callable[["AppConnection", h11.Request, bytes], Awaitable[None]]
+
+
+@dataclass
+class AppConnection:
+    """An app's end of one connection: answer, stay silent or die."""
+
+    stream: MemoryStream
+    http: h11.Connection
+
+    async def answer(self, status: int = 200, body: bytes = b"ok", fields: Iterable[tuple[str, str]] = ()) -> None:
+        """A whole answer with a counted body."""
+        head = [("content-length", str(len(body))), *fields]
+        data = self.http.send(h11.Response(status_code=status, headers=head)) or b""
+        data += self.http.send(h11.Data(data=body)) or b""
+        data += self.http.send(h11.EndOfMessage()) or b""
+        await self.stream.send(data)
+
+
+@dataclass
+class App:
+    """An HTTP/1.1 app on a memory address; `seen` are the requests that reached it, with their bodies."""
+
+    address: str
+    behave: Behaviour
+    seen: list[tuple[h11.Request, bytes]] = field(default_factory=list)
+    connections: int = 0
+
+    async def serve(self, stream: MemoryStream) -> None:
+        """Serve one connection until it ends."""
+        self.connections += 1
+        app = AppConnection(stream, h11.Connection(h11.SERVER))
+        try:
+            while True:
+                request, body = await self._request(app)
+                if request is None:
+                    return
+                self.seen.append((request, body))
+                await self.behave(app, request, body)
+                if stream.closed or app.http.our_state is not h11.DONE or app.http.their_state is not h11.DONE:
+                    return
+                app.http.start_next_cycle()
+        except StreamBroken:
+            pass
+        finally:
+            stream.close()
+
+    async def _request(self, app: AppConnection) -> tuple[h11.Request | None, bytes]:
+        request, body = None, b""
+        while True:
+            event = app.http.next_event()
+            if event is h11.NEED_DATA:
+                app.http.receive_data(await app.stream.receive())
+            elif isinstance(event, h11.Request):
+                request = event
+            elif isinstance(event, h11.Data):
+                body += bytes(event.data)
+            elif isinstance(event, h11.EndOfMessage):
+                return request, body
+            else:
+                return None, b""
+
+
+async def ok(app: AppConnection, request: h11.Request, body: bytes) -> None:
+    """Answer 200."""
+    await app.answer()
+
+
+@dataclass
+class Told(Observer):
+    """Keeps what was told."""
+
+    done: list[RequestDone] = field(default_factory=list)
+    ejections: list[Ejected] = field(default_factory=list)
+    dials: list[str] = field(default_factory=list)
+
+    def request_done(self, done: RequestDone) -> None:
+        self.done.append(done)
+
+    def ejected(self, event: Ejected) -> None:
+        self.ejections.append(event)
+
+    def upstream_dialled(self, cluster: object, result: str) -> None:
+        self.dials.append(result)
+
+
+@dataclass
+class Answered:
+    """What a client got: status 0 when the connection ended without a whole answer."""
+
+    status: int
+    fields: dict[str, str]
+    body: bytes
+    complete: bool
+
+
+class MemoryMesh:
+    """One outbound sidecar in front of apps, on virtual time. Use inside a nursery with an autojump clock."""
+
+    def __init__(self, nursery: trio.Nursery, seed: int = 1) -> None:
+        self.nursery = nursery
+        self.network = MemoryNetwork()
+        self.told = Told()
+        node = NodeInfo(service="frontend", namespace=SHOP, id="frontend-1", account="frontend")
+        self.worker = Worker(node, MemoryDialer(self.network), self.told, Random(seed), trio.current_time)
+        self.apps: dict[str, App] = {}
+        nursery.start_soon(self.network.run)
+        nursery.start_soon(self.worker.run)
+        self.network.listen("proxy:1", self._accept)
+
+    def _accept(self, stream: MemoryStream) -> None:
+        self.nursery.start_soon(connection.serve, stream, lambda: Outbound(self.worker), self.worker)
+
+    def app(self, name: str, behave: Behaviour = ok) -> App:
+        """Start an app; its address is `NAME:8080`."""
+        app = self.apps[name] = App(f"{name}:{PORT}", behave)
+        self.network.listen(app.address, lambda stream: self.nursery.start_soon(app.serve, stream))
+        return app
+
+    def endpoint(self, name: str, **more: object) -> Endpoint:
+        """The endpoint of an app of this name, started or not."""
+        return Endpoint(id=name, service_port=PORT, host=name, port=PORT, **more)  # type: ignore[arg-type]
+
+    def configure(self, names: Iterable[str], policy: TrafficPolicy | None = None, *more: Resource) -> None:
+        """Make `orders` of the endpoints of these names."""
+        endpoints = tuple(self.endpoint(name) for name in names)
+        resources = [
+            Resource("Service/shop/orders", 1, Service(ORDERS, (ServicePort(PORT),))),
+            Resource("Endpoints/shop/orders", 1, EndpointSet(ORDERS, endpoints)),
+            *more,
+        ]
+        if policy is not None:
+            targets = (TargetRef("Service", "orders"),)
+            body = TrafficPolicyResource(namespace=SHOP, name="orders", targets=targets, policy=policy)
+            resources.append(Resource("TrafficPolicy/shop/orders", 1, body))
+        version = self.worker.snapshot.version + 1
+        self.worker.switch(Snapshot(complete=True).changed(resources, version=version))
+
+    async def request(
+        self, method: str = "GET", target: str = "/", body: bytes = b"", fields: Iterable[tuple[str, str]] = ()
+    ) -> Answered:
+        """One request on a connection of its own."""
+        stream = self.network.dial("proxy:1")
+        try:
+            return await exchange(stream, h11.Connection(h11.CLIENT), method, target, body, fields)
+        finally:
+            stream.close()
+
+
+async def exchange(
+    stream: MemoryStream,
+    http: h11.Connection,
+    method: str = "GET",
+    target: str = "/",
+    body: bytes = b"",
+    fields: Iterable[tuple[str, str]] = (),
+) -> Answered:
+    """Send a request and read its answer."""
+    given = list(fields)
+    if not any(name.lower() == "host" for name, _ in given):
+        given.insert(0, ("host", "orders"))
+    if body:
+        given.append(("content-length", str(len(body))))
+    data = http.send(h11.Request(method=method, target=target, headers=given)) or b""
+    if body:
+        data += http.send(h11.Data(data=body)) or b""
+    data += http.send(h11.EndOfMessage()) or b""
+    await stream.send(data)
+    return await read_answer(stream, http)
+
+
+async def read_answer(stream: MemoryStream, http: h11.Connection) -> Answered:
+    """Read one final answer."""
+    answered = Answered(0, {}, b"", False)
+    while True:
+        try:
+            event = http.next_event()
+            if event is h11.NEED_DATA:
+                http.receive_data(await stream.receive())
+                continue
+        except (StreamBroken, h11.RemoteProtocolError):
+            return answered
+        if isinstance(event, h11.Response):
+            answered.status = event.status_code
+            answered.fields = {name.decode(): value.decode() for name, value in event.headers}
+        elif isinstance(event, h11.Data):
+            answered.body += bytes(event.data)
+        elif isinstance(event, h11.EndOfMessage):
+            answered.complete = True
+            return answered
+        elif not isinstance(event, h11.InformationalResponse):
+            return answered
