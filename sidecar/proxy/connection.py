@@ -57,8 +57,9 @@ class _Http1:
             try:
                 head = await self._next_head()
             except ProxyError as exc:
-                await self._refuse(exc.fault)
-                return
+                if exc.fault.status or not codec.at_rest:
+                    await self._refuse(exc.fault)
+                return  # a client that leaves between two requests loses nothing
             if head is None:
                 return
             record = self._record(head)
