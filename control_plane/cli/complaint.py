@@ -68,8 +68,16 @@ def run(command: Callable[[], object], *, debug: bool) -> int:
     except Exception as exc:  # the last line of defence: a bug is one line, with a way to see more
         if debug:
             traceback.print_exc()
-        said = " ".join(str(exc).split()) or "no message"
-        print(f"error: internal error: {type(exc).__name__}: {said}", file=sys.stderr)
+        first = leaves(exc)[0]
+        said = " ".join(str(first).split()) or "no message"
+        print(f"error: internal error: {type(first).__name__}: {said}", file=sys.stderr)
         print("hint: run it again with --debug and report what it prints", file=sys.stderr)
         return FAILED
     return 0
+
+
+def leaves(exc: BaseException) -> list[BaseException]:
+    """What really went wrong: the exceptions inside nested groups, in order; `exc` itself when it is no group."""
+    if isinstance(exc, BaseExceptionGroup):
+        return [leaf for inner in exc.exceptions for leaf in leaves(inner)]
+    return [exc]

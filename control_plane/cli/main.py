@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+from control_plane.cli.arguments import hoisted
 from control_plane.cli.commands import certs, explain, health, resources, tokens, traffic, validate
 from control_plane.cli.complaint import run
 from control_plane.cli.session import DEFAULT_SERVER, Session
@@ -60,28 +61,9 @@ app.add_typer(tokens.app, name="token")
 app.command("version")(health.version)
 
 
-def hoisted(arguments: Sequence[str]) -> list[str]:
-    """`arguments` with meshctl's own options moved to the front, so that they may stand anywhere before a `--`."""
-    moved: list[str] = []
-    kept: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        if argument == "--":
-            kept += [argument, *rest]
-            break
-        name, equals, _ = argument.partition("=")
-        if name not in GLOBAL_OPTIONS:
-            kept.append(argument)
-            continue
-        moved.append(argument)
-        if GLOBAL_OPTIONS[name] and not equals:
-            moved += [value for value in [next(rest, None)] if value is not None]
-    return moved + kept
-
-
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run meshctl; return the exit status."""
-    given = hoisted(sys.argv[1:] if arguments is None else arguments)
+    given = hoisted(sys.argv[1:] if arguments is None else arguments, GLOBAL_OPTIONS)
     return run(lambda: app(given, prog_name="meshctl"), debug="--debug" in given)
 
 

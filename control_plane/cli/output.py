@@ -1,8 +1,8 @@
 """Answers on stdout: tables for people, JSON, YAML and names for programs. Progress never comes here.
 
-A table is as wide as the terminal and folds what does not fit; into a pipe it is as wide as it needs, without colour
-or trailing blanks, so that `grep` and `awk` see whole lines. Text that came from elsewhere is shown without control
-characters: a sidecar's rejection must not paint an operator's terminal.
+A table fits the terminal and folds long names; `-o wide`, and every table into a pipe, is as wide as it needs, so that
+`grep` and `awk` see whole lines; into a pipe there are no colours and no trailing blanks. Text that came from elsewhere
+is shown without control characters: a sidecar's rejection must not paint an operator's terminal.
 """
 
 import json
@@ -38,7 +38,7 @@ class Column:
         wide: Shown with `-o wide` only.
         right: Numbers stand to the right.
         style: Cell text -> rich style ("red", "bold green", "").
-        fold: May be broken into several lines where the terminal is narrow; others are kept whole as long as possible.
+        fold: May be broken into several lines where the terminal is narrow. A table has at least one such column.
     """
 
     title: str
@@ -109,7 +109,7 @@ def print_table(columns: Sequence[Column], rows: Sequence[Sequence[str]], *, wid
             cells.append(Text(text, style=style(text) if style else ""))
         table.add_row(*cells)
     if sys.stdout.isatty():
-        Console(file=sys.stdout, highlight=False).print(table)
+        Console(file=sys.stdout, highlight=False, width=WIDEST if wide else None).print(table)
         return
     console = Console(file=sys.stdout, width=WIDEST, no_color=True, highlight=False)
     with console.capture() as captured:

@@ -22,8 +22,8 @@ from control_plane.cli.output import (
 )
 
 STATUS_COLUMNS = (
-    Column("NODE"),
-    Column("SERVICE"),
+    Column("NODE", fold=True),
+    Column("SERVICE", fold=True),
     Column("VERSION"),
     Column("CONFIG", right=True),
     Column("STATE", style=state_style),
@@ -88,7 +88,9 @@ def _print_groups(groups: list[tuple[str, list[Json]]], output: Output) -> None:
 def status(context: typer.Context, output: OutputOption = Output.TABLE) -> None:
     """Show every sidecar and what it has taken or rejected.
 
-    CONFIG is applied/latest revision; AGE how old the configuration is; CERT the time its certificate has left.
+    CONFIG is the revision that a sidecar has, and the one that it should have if that is another (41/42); AGE how old
+    its configuration is; CERT the time its certificate has left.
+
     STATE: SYNCED, STALE (not taken yet), REJECTED (reasons below), HELD (gone, but too many went at once), GONE.
     """
     with client_of(context) as client:
@@ -125,10 +127,10 @@ def status_cells(row: Json, now_s: float) -> list[str]:
         row["node"],
         row["service"],
         row["version"] or "-",
-        f"{row['applied']}/{row['latest']}",
+        str(row["latest"]) if row["applied"] == row["latest"] else f"{row['applied']}/{row['latest']}",
         state_of(row),
-        ("yes" if row["ready"] else "no") if row["registered"] else "-",
-        span(row["config_age_s"]),
+        ("yes" if row["ready"] else "no") if row["registered"] and row["connected"] else "-",
+        span(row["config_age_s"] if row["connected"] else None),
         "EXPIRED" if left_s is not None and left_s <= 0 else span(left_s),
         row["address"] or "-",
         row["account"],

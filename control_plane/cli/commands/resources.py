@@ -23,7 +23,7 @@ from control_plane.cli.waiting import wait_for_revision
 
 COLUMNS = (
     Column("NAMESPACE"),
-    Column("NAME"),
+    Column("NAME", fold=True),
     Column("SUMMARY", fold=True),
     Column("ORIGIN"),
     Column("REVISION", right=True),

@@ -14,7 +14,7 @@ from control_plane.cli.weights import parse_weights, shares
 app = typer.Typer(no_args_is_help=True, help="Show and move traffic between versions.")
 
 COLUMNS = (
-    Column("BACKEND"),
+    Column("BACKEND", fold=True),
     Column("SHORT"),
     Column("PORT", right=True, wide=True),
     Column("WEIGHT", right=True),

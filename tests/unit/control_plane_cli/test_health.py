@@ -1,11 +1,20 @@
 """How sidecars and checks are put into words."""
 
+import io
+import re
 from typing import Any
 
 import pytest
 
 from control_plane.cli.commands.health import STATUS_COLUMNS, state_of, status_cells
 from control_plane.cli.output import print_table
+
+
+class Terminal(io.StringIO):
+    """A stdout that is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
 
 
 def sidecar_row(**changes: Any) -> dict[str, Any]:
@@ -46,10 +55,13 @@ def test_one_word_says_how_a_sidecar_stands(changes: dict[str, Any], state: str)
 
 
 def test_the_table_fits_a_terminal_of_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
-    rows = [sidecar_row(), sidecar_row(node="shop/frontend-1", service="frontend.shop", state="REJECTED", applied=1041)]
+    rows = [
+        sidecar_row(),
+        sidecar_row(node="shop/frontend-1", service="frontend.shop", state="REJECTED", applied=1041, latest=1042),
+    ]
     print_table(STATUS_COLUMNS, [status_cells(row, 1_000_000.0) for row in rows])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["shop/orders-1", "orders.shop", "v1", "42/42", "SYNCED", "yes", "3s", "23h"]
+    assert lines[1].split() == ["shop/orders-1", "orders.shop", "v1", "42", "SYNCED", "yes", "3s", "23h"]
     assert max(len(line) for line in lines) <= 80
 
 
@@ -64,3 +76,18 @@ def test_what_is_not_known_is_a_dash() -> None:
 
 def test_an_expired_certificate_is_said_loudly() -> None:
     assert "EXPIRED" in status_cells(sidecar_row(cert_not_after_s=999.0), 1_000.0)
+
+
+def test_a_narrow_terminal_folds_names_and_keeps_every_state_whole(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr("sys.stdout", terminal)
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("NO_COLOR", "1")
+    row = sidecar_row(node="shop/frontend-6d5f7b9c4-x2x7p", applied=1041, latest=1042, rejected=[{}])
+    print_table(STATUS_COLUMNS, [status_cells(row, 1_000_000.0)])
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", terminal.getvalue()).splitlines()
+    assert max(len(line) for line in lines) <= 80
+    assert lines[0].split() == ["NODE", "SERVICE", "VERSION", "CONFIG", "STATE", "READY", "AGE", "CERT"]
+    assert "".join(line[: lines[0].index("SERVICE")].strip() for line in lines[1:]) == "shop/frontend-6d5f7b9c4-x2x7p"
+    for cell in ("1041/1042", "REJECTED", "yes", "3s", "23h"):
+        assert cell in lines[1].split()
