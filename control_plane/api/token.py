@@ -4,9 +4,10 @@ Made at the first start, kept afterwards, so that a restart does not lock out th
 restart to change it. Never printed, logged or sent anywhere.
 """
 
-import os
 import secrets
 from pathlib import Path
+
+from certs.files import KEY_MODE, replace_durably
 
 FILE_NAME = "api.token"
 TOKEN_BYTES = 32  # 256 bits from the system's generator: nothing to guess
@@ -30,16 +31,9 @@ def load_or_create(data: Path) -> str:
         if path.exists():
             return _kept(path)
         made = secrets.token_urlsafe(TOKEN_BYTES)
-        # Aside and renamed: a crash in between leaves no empty token behind.
-        aside = path.with_suffix(".new")
-        aside.unlink(missing_ok=True)
-        with os.fdopen(os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as file:
-            file.write(made + "\n")
-            file.flush()
-            os.fsync(file.fileno())
-        aside.replace(path)
+        replace_durably(path, made.encode() + b"\n", KEY_MODE)
     except OSError as exc:
-        raise TokenError(f"{exc.filename or path}: {exc.strerror}") from exc
+        raise TokenError(f"{path}: {exc.strerror}") from exc
     return made
 
 
@@ -62,5 +56,5 @@ def read(path: Path) -> str:
 def _kept(path: Path) -> str:
     token = read(path)
     if path.stat().st_mode & 0o077:
-        path.chmod(0o600)
+        path.chmod(KEY_MODE)
     return token

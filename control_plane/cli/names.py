@@ -4,9 +4,9 @@ Pure. Refuses what cannot be a name before it travels, with the nearest known wo
 """
 
 import difflib
-import re
 
 from control_plane.cli.complaint import USAGE, Complaint
+from sidecar.config.grammar import parse_label, parse_subdomain
 from sidecar.model.clusters import ServiceKey
 
 DEFAULT_NAMESPACE = "default"
@@ -22,7 +22,6 @@ KINDS: dict[str, tuple[str, ...]] = {
     "Endpoints": ("ep",),
 }
 
-_LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?\Z")  # RFC 1123, as Kubernetes names
 _TAILS = (".svc.cluster.local", ".svc", ".mesh")
 
 
@@ -63,10 +62,14 @@ def service_key(text: str, namespace: str | None) -> ServiceKey:
         )
     key = ServiceKey(within or namespace or DEFAULT_NAMESPACE, name)
     separated = "/" in plain or "." in plain
-    if not _LABEL.match(key.name) or not _LABEL.match(key.namespace) or (separated and not within):
-        raise Complaint(
-            f"{text!r} is not the name of a service", hint="write orders, orders.shop or shop/orders", status=USAGE
-        )
+    try:
+        parse_label(key.name)
+        parse_label(key.namespace)
+        if separated and not within:
+            raise ValueError("a namespace is missing")
+    except ValueError as exc:
+        hint = "write orders, orders.shop or shop/orders"
+        raise Complaint(f"{text!r} is not the name of a service", hint=hint, status=USAGE) from exc
     return key
 
 
@@ -76,10 +79,11 @@ def checked_name(text: str, what: str) -> str:
     Raises:
         Complaint: Status 2.
     """
-    if len(text) <= 253 and all(_LABEL.match(label) for label in text.split(".")):
-        return text
-    raise Complaint(
-        f"{text!r} cannot be the name of a {what}",
-        hint="lower-case letters, digits, hyphens and dots; at most 63 characters between dots",
-        status=USAGE,
-    )
+    try:
+        return parse_subdomain(text)
+    except ValueError as exc:
+        raise Complaint(
+            f"{text!r} cannot be the name of a {what}",
+            hint="lower-case letters, digits, hyphens and dots; at most 63 characters between dots",
+            status=USAGE,
+        ) from exc

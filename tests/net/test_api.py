@@ -482,5 +482,5 @@ def test_a_file_without_a_token_is_refused(tmp_path: Path, content: str) -> None
 
 
 def test_a_folder_that_is_not_there_is_named(tmp_path: Path) -> None:
-    with pytest.raises(token.TokenError, match=r"nowhere/api\.\w+: No such file or directory"):
+    with pytest.raises(token.TokenError, match=r"nowhere/api\.token: No such file or directory"):
         token.load_or_create(tmp_path / "nowhere")
