@@ -172,10 +172,12 @@ class TlsStream(EpollStream):
         super().on_ready(events)
 
     def _end_writing(self) -> None:
+        # Sends close_notify, then would wait for the peer's, which nobody needs. OpenSSL calls data that the peer sent
+        # before it knew an error; CPython cannot half-close TLS, so that data is lost to us.
         try:
-            self._tls.unwrap()  # sends close_notify; what the peer still sends can be read
-        except ssl.SSLWantReadError:
-            pass  # the normal answer: it would wait for the peer's close_notify, which nobody needs
+            self._tls.unwrap()
+        except ssl.SSLError:
+            pass
 
     def _release(self, *, abort: bool) -> None:
         if not abort and self._failure is None:

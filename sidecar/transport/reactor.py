@@ -53,8 +53,9 @@ class Reactor:
         self._sources[fd] = source
 
     def modify(self, fd: int, events: int) -> None:
-        """Change what `fd` is watched for."""
-        self._epoll.modify(fd, events)
+        """Change what `fd` is watched for; unknown ones are fine."""
+        if fd in self._sources:
+            self._epoll.modify(fd, events)
 
     def unregister(self, fd: int) -> None:
         """Forget `fd`; unknown ones are fine."""
@@ -73,7 +74,7 @@ class Reactor:
             sock.close()
 
     async def run(self) -> None:
-        """Serve for ever; cancel to end."""
+        """Serve for ever; cancel to end. Afterwards streams can still be closed, but hear nothing any more."""
         fd = self._epoll.fileno()
         try:
             while True:
@@ -83,6 +84,7 @@ class Reactor:
                     await trio.lowlevel.wait_readable(fd)
                 self._turn()
         finally:
+            self._sources.clear()
             self._epoll.close()
 
     def _turn(self) -> None:
