@@ -12,7 +12,7 @@ import h11
 import trio
 
 from sidecar.model.bootstrap import NodeInfo
-from sidecar.model.clusters import Endpoint, EndpointSet, Service, ServiceKey, ServicePort
+from sidecar.model.clusters import ClusterKey, Endpoint, EndpointSet, Service, ServiceKey, ServicePort
 from sidecar.model.policies import TargetRef, TrafficPolicy, TrafficPolicyResource
 from sidecar.model.snapshot import Resource, Snapshot
 from sidecar.policy.outlier import Ejected
@@ -110,8 +110,8 @@ class Told(Observer):
     def ejected(self, event: Ejected) -> None:
         self.ejections.append(event)
 
-    def upstream_dialled(self, cluster: object, result: str) -> None:
-        self.dials.append(result)
+    def upstream_dialled(self, cluster: ClusterKey, result: str) -> None:
+        self.dials.append(f"{cluster} {result}")
 
 
 @dataclass
