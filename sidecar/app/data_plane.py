@@ -99,18 +99,20 @@ class DataPlane:
 
     async def run(self, bound: list[Bound]) -> None:
         """Serve until `stop_accepting` and the last connection, or until cancelled. Owns the sockets."""
-        async with trio.open_nursery() as background:
-            background.start_soon(self._reactor.run)
-            background.start_soon(self.worker.run)
-            async with trio.open_nursery() as connections:
-                listeners = Listeners(self.worker, self._reactor, connections)
-                with self._accepting:
-                    async with trio.open_nursery() as accepting:
-                        for one in bound:
-                            accepting.start_soon(self._serve, listeners, one)
+        try:
+            async with trio.open_nursery() as background:
+                background.start_soon(self._reactor.run)
+                background.start_soon(self.worker.run)
+                async with trio.open_nursery() as connections:
+                    listeners = Listeners(self.worker, self._reactor, connections)
+                    with self._accepting:
+                        async with trio.open_nursery() as accepting:
+                            for one in bound:
+                                accepting.start_soon(self._serve, listeners, one)
+                background.cancel_scope.cancel()
+        finally:
             self.worker.pool.close()
             self.worker.inbound_pool.close()
-            background.cancel_scope.cancel()
 
     def stop_accepting(self) -> None:
         """Close the listeners; connections go on until their drain ends them."""

@@ -75,7 +75,12 @@ class Listeners:
     ) -> None:
         worker = self._worker
         with worker.client("inbound"):
-            if mode is MtlsMode.OFF or (mode is MtlsMode.PERMISSIVE and not await _speaks_tls(plain)):
+            try:
+                unencrypted = mode is MtlsMode.OFF or (mode is MtlsMode.PERMISSIVE and not await _speaks_tls(plain))
+            except BaseException:
+                plain.close()
+                raise
+            if unencrypted:
                 stream: Stream = EpollStream(plain, self._reactor, Peer(address))
                 await connection.serve(stream, lambda: Inbound(worker, targets), worker)
                 return
