@@ -50,12 +50,17 @@ class Version:
 
 @dataclass(frozen=True, slots=True)
 class Applied:
-    """Answer of `apply` and `delete`. With nothing changed, `revision` is the present one."""
+    """Answer of `apply` and `delete`. With nothing changed, `revision` is the present one.
+
+    Attributes:
+        warnings: Complete lines about what has no effect yet.
+    """
 
     revision: int
     changed: tuple[str, ...]
     unchanged: tuple[str, ...] = ()
     dry_run: bool = False
+    warnings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

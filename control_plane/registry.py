@@ -115,6 +115,20 @@ class Registry:
         lease = self._leases.get(node)
         return "" if lease is None else lease.instance
 
+    def renew_all(self, now_s: float) -> None:
+        """Give every lease a full new period: this process stood still, nobody could renew."""
+        for lease in self._leases.values():
+            self._renew(lease, now_s)
+
+    def has(self, node: str) -> bool:
+        """Whether the node has a lease, alive or held."""
+        return node in self._leases
+
+    def is_held(self, node: str) -> bool:
+        """Whether the guard keeps the node's lease."""
+        lease = self._leases.get(node)
+        return lease is not None and lease.held
+
     def held(self) -> tuple[str, ...]:
         """Nodes that the guard keeps, in order."""
         return tuple(sorted(lease.node for lease in self._leases.values() if lease.held))

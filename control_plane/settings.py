@@ -15,6 +15,12 @@ def to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
+def one_line(text: str, at_most: int = 500) -> str:
+    """Text of a peer, fit for a log line and a terminal: no control characters, bounded."""
+    shown = "".join(each if each.isprintable() else " " for each in text[:at_most])
+    return shown if len(text) <= at_most else shown + "..."
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Intervals:
     """Periods and bounds of the control plane. Tests shorten them; users have no reason to."""

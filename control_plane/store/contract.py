@@ -11,10 +11,11 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
-# Bounds that every engine keeps; etcd's defaults are 128 operations and 1.5 MiB a request.
+# Bounds that every engine keeps. One change of the mesh's own policy may touch every resource, all in one transaction;
+# an engine with narrower bounds (etcd's default is 128 operations) has to be set up for these.
 MAX_KEY_BYTES = 1_024
 MAX_VALUE_BYTES = 4 * 1024 * 1024
-MAX_OPERATIONS = 10_000
+MAX_OPERATIONS = 50_000
 
 
 class StoreError(Exception):

@@ -33,7 +33,7 @@ from control_plane.store.contract import (
 FILE_NAME = "store.db"
 APPLICATION_ID = 0x6D657368  # "mesh", in the file's header: tells our file from any other SQLite file
 SCHEMA = 1
-BATCH_CHANGES = 20_000  # rows a watcher takes at once; above MAX_OPERATIONS, so that a whole transaction always fits
+BATCH_CHANGES = 60_000  # rows a watcher takes at once; above MAX_OPERATIONS, so that a whole transaction always fits
 
 _SCHEMA = """
 CREATE TABLE entries (
