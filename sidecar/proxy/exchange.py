@@ -189,7 +189,7 @@ class _Run:
         lease = record.lease
         if answer is None or exchange.over is None:
             if lease is not None:
-                lease.discard()
+                lease.put_down()
                 record.lease = None
             return False
         assert lease is not None

@@ -43,7 +43,7 @@ def _to_app(node: NodeInfo, declared: InboundPort, connections: int) -> RoutePla
     policy = TrafficPolicy(
         retries=Retries(attempts=1, on=frozenset({RetryOn.CONNECT_FAILURE})),
         ejection=Ejection(max_percent=0),  # there is one app
-        limits=Limits(connections=connections, pending=0, requests=connections),
+        limits=Limits(connections=connections, requests=connections),
     )
     app = Endpoint(id=APP, service_port=declared.port, host=declared.app.host, port=declared.app.port)
     key = ClusterKey(node.key, declared.port)

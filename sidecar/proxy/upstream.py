@@ -7,7 +7,7 @@ A lease turns stream failures into faults of the table; it decides nothing.
 from collections import deque
 
 from sidecar.codec.contract import ClientCodec
-from sidecar.codec.events import Event
+from sidecar.codec.events import End, Event
 from sidecar.errors import TLS_FAILED, UPSTREAM_RESET, ProxyError
 from sidecar.model.clusters import Endpoint
 from sidecar.transport.stream import Stream, StreamBroken
@@ -101,6 +101,14 @@ class Lease:
         if not self._over:
             self._over = True
             self._pool.take_back(self.connection)
+
+    def put_down(self) -> None:
+        """The answer is not wanted: keep the connection if all of it has come already, else close it."""
+        while (event := self.pop()) is not None:
+            if isinstance(event, End):
+                self.release()
+                return
+        self.discard()
 
     def discard(self) -> None:
         """Nobody knows what state the connection is in: close it."""
