@@ -59,7 +59,7 @@ class TrustDomain:
             root = make_root(name, now_s)
             made = cls(directory, name, root, (), make_issuer(root, name, now_s))
             replace_durably(directory / "root.key", root.key_pem, KEY_MODE)
-            made._write_issuer()
+            made._write(made.issuer)
             replace_durably(directory / "root.pem", root.pem, PUBLIC_MODE)
         return made
 
@@ -72,7 +72,7 @@ class TrustDomain:
         pem = _read(directory / "root.pem")
         try:
             first, *also = x509.load_pem_x509_certificates(pem)
-        except ValueError as problem:
+        except (ValueError, x509.InvalidVersion) as problem:
             raise TrustDomainError(f"{directory / 'root.pem'}: no certificate in PEM form ({problem})") from None
         root = Signer(first, _load_key(directory / "root.key", first))
         if root.not_after_s <= now_s:
@@ -85,13 +85,13 @@ class TrustDomain:
             return cls(directory, name, root, tuple(also), issuer)
         opened = cls(directory, name, root, tuple(also), make_issuer(root, name, now_s))
         with _changing(directory):
-            opened._write_issuer()
+            opened._write(opened.issuer)
         return opened
 
     @property
     def bundle_pem(self) -> bytes:
         """Every root that peers should trust, the signing one first."""
-        return self.root.pem + b"".join(also.public_bytes(Encoding.PEM) for also in self.also_trusted)
+        return _bundle(self.root, self.also_trusted)
 
     def issuer_is_due(self, now_s: float) -> bool:
         """True when `renew_issuer` should be called: a third of the issuer's life, or less, is left."""
@@ -101,28 +101,32 @@ class TrustDomain:
         """Put a new issuer in place. Leaves signed by the old one stay good: they carry it in their chain."""
         issuer = make_issuer(self.root, self.name, now_s)
         with _changing(self.directory):
-            self.issuer = issuer
-            self._write_issuer()
+            self._write(issuer)
+        self.issuer = issuer
 
     def trust_also(self, root_pem: bytes) -> None:
         """Put further roots of this trust domain into the bundle. Raises TrustDomainError for anything else."""
         where = self.directory / "root.pem"
         try:
             new = x509.load_pem_x509_certificates(root_pem)
-        except ValueError as problem:
+        except (ValueError, x509.InvalidVersion) as problem:
             raise TrustDomainError(f"no root to trust: no certificate in PEM form ({problem})") from None
         for root in new:
             if _trust_domain_of(where, root) != self.name:
                 raise TrustDomainError(f"no root to trust: {root.subject.rfc4514_string()} is not of {self.name}")
-        known = {self.root.certificate, *self.also_trusted}
+        also = tuple(root for root in dict.fromkeys((*self.also_trusted, *new)) if root != self.root.certificate)
         with _changing(self.directory):
-            self.also_trusted += tuple(root for root in dict.fromkeys(new) if root not in known)
-            replace_durably(where, self.bundle_pem, PUBLIC_MODE)
+            replace_durably(where, _bundle(self.root, also), PUBLIC_MODE)
+        self.also_trusted = also
 
-    def _write_issuer(self) -> None:
+    def _write(self, issuer: Signer) -> None:
         # The key first: a crash in between leaves a pair that does not match, which `open` sees and replaces.
-        replace_durably(self.directory / "issuer.key", self.issuer.key_pem, KEY_MODE)
-        replace_durably(self.directory / "issuer.pem", self.issuer.pem, PUBLIC_MODE)
+        replace_durably(self.directory / "issuer.key", issuer.key_pem, KEY_MODE)
+        replace_durably(self.directory / "issuer.pem", issuer.pem, PUBLIC_MODE)
+
+
+def _bundle(root: Signer, also: tuple[x509.Certificate, ...]) -> bytes:
+    return root.pem + b"".join(other.public_bytes(Encoding.PEM) for other in also)
 
 
 @contextmanager
@@ -163,7 +167,7 @@ def _read_issuer(directory: Path, root: Signer) -> Signer | None:
         certificate = x509.load_pem_x509_certificate(_read(directory / "issuer.pem"))
         certificate.verify_directly_issued_by(root.certificate)
         return Signer(certificate, _load_key(directory / "issuer.key", certificate))
-    except (TrustDomainError, ValueError, TypeError, InvalidSignature):
+    except (TrustDomainError, ValueError, TypeError, InvalidSignature, x509.InvalidVersion):
         return None
 
 

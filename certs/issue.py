@@ -116,7 +116,7 @@ def public_key_of(csr_pem: bytes) -> PublicKey:
         raise BadRequestError(f"the signing request has {len(csr_pem)} bytes; at most {MAX_CSR_BYTES} are read")
     try:
         csr = x509.load_pem_x509_csr(csr_pem)
-    except ValueError:
+    except (ValueError, x509.InvalidVersion):
         raise BadRequestError("the signing request is not a PKCS #10 request in PEM form") from None
     try:
         key = csr.public_key()

@@ -25,7 +25,7 @@ TlsEnd = ssl.SSLSocket | ssl.SSLObject
 
 _VERIFY = {"required": ssl.CERT_REQUIRED, "optional": ssl.CERT_OPTIONAL, "none": ssl.CERT_NONE}
 _MAX_CONTEXTS = 32  # one per list of protocols offered; a handful exist
-_MAX_KNOWN_LEAVES = 4096  # 1 KB each; a leaf seen once costs 40 us to judge, then 1 us
+_MAX_KNOWN_LEAVES = 1024  # 1 KB each; a leaf seen once costs 40 us to judge, then 1 us
 
 
 class PeerRefused(Exception):  # noqa: N818 - a verdict about the peer, not a fault of ours; audit lines use the word

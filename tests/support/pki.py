@@ -89,7 +89,7 @@ class Pki:
 
 
 _GOOD_ID = "spiffe://mesh.local/ns/shop/sa/orders"
-_BOTH_SIDES = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
+BOTH_SIDES = (ExtendedKeyUsageOID.SERVER_AUTH, ExtendedKeyUsageOID.CLIENT_AUTH)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -106,7 +106,7 @@ class Leaf:
     digital_signature: bool = True
     cert_sign: bool = False
     crl_sign: bool = False
-    purposes: tuple[x509.ObjectIdentifier, ...] = _BOTH_SIDES
+    purposes: tuple[x509.ObjectIdentifier, ...] = BOTH_SIDES
     common_name: str = ""
     san_critical: bool = True
     self_signed: bool = False
