@@ -93,7 +93,7 @@ class _Check:
         ports = self._known.get(key)
         full = str(key) if port is None else f"{key}:{port}"
         if ports is None:
-            known = _listed(self._names, str(key))
+            known = listed(self._names, str(key))
             self._missing(node.at("name"), f"{what} {full}: no such Service ({known})")
         elif port is not None and port not in ports:
             declared = ", ".join(map(str, sorted(ports))) or "none"
@@ -104,19 +104,19 @@ class _Check:
         here = {route.name: route for route in routes if route.namespace == namespace}
         route = here.get(target.name)
         if route is None:
-            known = _listed(sorted(here), target.name)
+            known = listed(sorted(here), target.name)
             self._missing(
                 node.at("name"), f"target {target.name}: no such HTTPRoute in namespace {namespace} ({known})"
             )
         elif target.section and target.section not in {rule.name for rule in route.rules}:
-            known = _listed(sorted(rule.name for rule in route.rules if rule.name), target.section)
+            known = listed(sorted(rule.name for rule in route.rules if rule.name), target.section)
             self._missing(node.at("sectionName"), f"HTTPRoute {route.name} has no rule {target.section} ({known})")
 
     def callers(self, node: Node, policy: AuthorizationPolicy) -> None:
         """A caller that is not known yet is let in by its default account; that may be a typing error."""
         for index, rule in enumerate(policy.allow):
             for service in sorted(rule.services - self._known.keys()):
-                known = _listed(self._names, str(service))
+                known = listed(self._names, str(service))
                 place = node.at("spec", "allow", index, "from", "services")
                 message = f"no Service {service} is there; only its default account would be let in ({known})"
                 self._problems.warn(place.problem(message))
@@ -179,7 +179,7 @@ class _Check:
             self._problems.warn(problem)
 
 
-def _listed(names: list[str], wanted: str) -> str:
+def listed(names: list[str], wanted: str) -> str:
     """`did you mean ...? known: ...`, at most a line of names."""
     near = get_close_matches(wanted, names, n=1) if len(names) <= _MOST_COMPARED else []
     hint = f"did you mean {shown(near[0])}? " if near else ""

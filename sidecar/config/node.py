@@ -18,7 +18,7 @@ from sidecar.model.bootstrap import HostPort
 from sidecar.model.clusters import ServiceKey
 
 Json: TypeAlias = "bool | int | float | str | list[Json] | dict[str, Json] | None"
-Value: TypeAlias = "bool | int | float | str | list[Node] | dict[str, Node] | Missing | None"
+Value: TypeAlias = "bool | int | float | str | list[Node] | dict[str, Node] | Missing | Doubtful | None"
 T = TypeVar("T")
 D = TypeVar("D")
 E = TypeVar("E", bound=StrEnum)
@@ -29,6 +29,16 @@ _UNPRINTABLE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
 
 class Missing:
     """The value of a node that was complained about already: it answers with stand-ins and is silent."""
+
+
+class Doubtful:
+    """A word that readers of YAML take differently, such as `off`; fine only where that very word is asked for."""
+
+    __slots__ = ("hint", "text")
+
+    def __init__(self, text: str, hint: str) -> None:
+        self.text = text
+        self.hint = hint
 
 
 MISSING = Missing()
@@ -107,7 +117,9 @@ class Node:
     def _expected(self, what: str) -> None:
         """Complain that the value is not `what`."""
         value = self.value
-        if value is None:
+        if isinstance(value, Doubtful):
+            self.complain(value.hint)
+        elif value is None:
             self.complain(f"is empty; give {what}, or leave the field out")
         elif isinstance(value, list):
             self.complain(f"is a list; {what} is needed")
@@ -147,16 +159,24 @@ class Node:
             self.complain(f"is an empty list; at least {at_least} is needed")
         return self.value
 
+    def find(self, *keys: str | int) -> "Node | None":
+        """The node at a path below this one, or None."""
+        node: Node | None = self
+        for key in keys:
+            if node is None:
+                break
+            value = node.value
+            if isinstance(key, str):
+                node = value.get(key) if isinstance(value, dict) else None
+            else:
+                node = value[key] if isinstance(value, list) and key < len(value) else None
+        return node
+
     def at(self, *keys: str | int) -> "Node":
         """The node at a path below this one, or the last one on the way there that exists."""
         node = self
         for key in keys:
-            value = node.value
-            below: Node | None = None
-            if isinstance(key, str) and isinstance(value, dict):
-                below = value.get(key)
-            elif isinstance(key, int) and isinstance(value, list) and key < len(value):
-                below = value[key]
+            below = node.find(key)
             if below is None:
                 break
             node = below
@@ -169,6 +189,8 @@ class Node:
             return {name: node.plain() for name, node in value.items()}
         if isinstance(value, list):
             return [node.plain() for node in value]
+        if isinstance(value, Doubtful):
+            return value.text
         return None if isinstance(value, Missing) else value
 
     # Scalars
@@ -265,7 +287,7 @@ class Node:
 
     def one_of(self, known: Sequence[str], why: str = "") -> str:
         """One of a few words, "" among them if listed. `why` is added to the complaint. Errors on the wire too."""
-        value = self.value
+        value = self.value.text if isinstance(self.value, Doubtful) and self.value.text in known else self.value
         if isinstance(value, str) and value in known:
             return value
         if isinstance(value, str):

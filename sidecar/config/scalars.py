@@ -7,7 +7,7 @@ things is refused with a sentence that says what to write instead.
 import re
 
 from sidecar.config.grammar import shown
-from sidecar.config.node import MISSING, Value
+from sidecar.config.node import Doubtful, Value
 
 _INTEGER = re.compile(r"-?(?:0|[1-9][0-9]{0,17})")
 _DECIMAL = re.compile(r"-?(?:0|[1-9][0-9]{0,17})\.[0-9]{1,18}")
@@ -28,18 +28,18 @@ _SURPRISES = (
 _TRUE_WORDS = ("yes", "on", "true")
 
 
-def plain_scalar(text: str) -> tuple[Value, str]:
-    """The value of an unquoted scalar, and "" or what is surprising about it."""
+def plain_scalar(text: str) -> Value:
+    """The value of an unquoted scalar; `Doubtful` when readers disagree on it."""
     if text in ("", "~", "null", "Null", "NULL"):
-        return None, ""
+        return None
     if text in ("true", "false"):
-        return text == "true", ""
+        return text == "true"
     if _INTEGER.fullmatch(text):
-        return int(text), ""
+        return int(text)
     if _DECIMAL.fullmatch(text):
-        return float(text), ""
+        return float(text)
     for pattern, hint in _SURPRISES:
         if pattern.fullmatch(text):
             boolean = "true " if text.lower() in _TRUE_WORDS else "false "
-            return MISSING, f"{shown(text)} {hint.format(boolean=boolean)}put it in quotes if it is text"
-    return text, ""
+            return Doubtful(text, f"{shown(text)} {hint.format(boolean=boolean)}put it in quotes if it is text")
+    return text

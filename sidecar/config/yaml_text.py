@@ -150,10 +150,7 @@ class _Builder:
             node.value = MISSING
         elif not event.style:
             node.spelled = event.value
-            value, surprise = plain_scalar(event.value)
-            if surprise:
-                node.complain(surprise)
-            node.value = value
+            node.value = plain_scalar(event.value)
         if event.anchor is not None:
             self._anchors[event.anchor] = node
 
