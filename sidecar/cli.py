@@ -4,16 +4,19 @@ Every command returns its exit status; data goes to stdout, complaints to stderr
 heavy is imported inside the commands, so that `--help` is quick.
 """
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from sidecar import __version__
 from sidecar.errors import ConfigError, UnreadableError
-from sidecar.model.bootstrap import Bootstrap
+
+if TYPE_CHECKING:
+    from sidecar.config.files import Loaded
 
 FAILED, USAGE = 1, 2
 
@@ -69,7 +72,8 @@ def _run(config: Path | None, listen: str | None, to: str | None, admin: str | N
     if config is not None:
         if listen or to or admin or metrics:
             return _usage("-c FILE says it all; --listen, --to, --admin and --metrics are for running without a file")
-        return life.run(_from_file(config))
+        loaded = _from_file(config)
+        return life.run(loaded.bootstrap, loaded.snapshot)
     if listen is None or to is None:
         return _usage("either -c FILE, or --listen ADDR with --to ADDR[,ADDR...]")
     return life.run(quick.bootstrap(listen, admin, metrics), quick.snapshot(to))
@@ -94,20 +98,16 @@ def _usage(sentence: str) -> int:
     return USAGE
 
 
-def _from_file(config: Path) -> Bootstrap:
-    import os
+def _from_file(config: Path) -> "Loaded":
+    from sidecar.config.files import load
 
-    from sidecar.config.files import load_bootstrap
-
-    bootstrap, warnings = load_bootstrap(config, os.environ)
-    for warning in warnings:
+    loaded = load(config, os.environ)
+    for warning in loaded.warnings:
         print(f"warning: {warning}", file=sys.stderr)
-    return bootstrap
+    return loaded
 
 
 def _check(config: Path) -> int:
-    import os
-
     from sidecar.config import report
 
     status, answer, complaints = report.check(config, os.environ)

@@ -18,6 +18,7 @@ from sidecar.model.snapshot import Snapshot
 from sidecar.transport.listen import bound_address
 
 Say = Callable[[str], None]
+MAX_UNRAISABLE = 20  # lines in a process's life; more say nothing new
 
 
 def to_stderr(line: str) -> None:
@@ -41,16 +42,17 @@ def run(bootstrap: Bootstrap, snapshot: Snapshot | None = None, say: Say = to_st
         for one in bound:
             one.sock.close()
         raise
+    sys.unraisablehook = _bounded_hook(say)
     return trio.run(_life, holder, bound, say)
 
 
 async def _life(holder: Holder, bound: list[Bound], say: Say) -> int:
     with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
         async with trio.open_nursery() as nursery:
-            await holder.start(nursery)
-            for one in bound:
-                say(f"listening {one.name} {bound_address(one.sock)}")
-            holder.listening = [(one.name, bound_address(one.sock)) for one in bound] + holder.listening
+            holder.start(nursery)
+            holder.listening += [(one.name, bound_address(one.sock)) for one in bound]
+            for name, address in holder.listening:
+                say(f"listening {name} {address}")
             serving = trio.Event()
 
             async def serve() -> None:
@@ -87,3 +89,17 @@ async def _drain(holder: Holder, serving: trio.Event) -> None:
     with trio.move_on_after(limits.drain_timeout_s):
         await serving.wait()
     await holder.farewell()
+
+
+def _bounded_hook(say: Say) -> Callable[["sys.UnraisableHookArgs"], None]:
+    """Errors that Python can only print, a few of them: a client can cause one per handshake (a ServerName that is not
+    ASCII fails inside the ssl module before any code of ours), and must not fill the log."""
+    left = MAX_UNRAISABLE
+
+    def hook(unraisable: "sys.UnraisableHookArgs") -> None:
+        nonlocal left
+        if left > 0:
+            left -= 1
+            say(f"ignored in {unraisable.object!r:.80}: {unraisable.exc_value!r:.200}")
+
+    return hook
