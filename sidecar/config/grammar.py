@@ -5,7 +5,6 @@ wrong and what is allowed. Their `format` twins write the canonical text back. `
 """
 
 import ipaddress
-import math
 import re
 
 from sidecar.model.bootstrap import HostPort
@@ -14,6 +13,7 @@ from sidecar.model.clusters import ServiceKey
 _DURATION = re.compile(r"(?:[0-9]{1,5}(?:h|m|s|ms)){1,4}")  # Gateway API, GEP-2257
 _DURATION_PART = re.compile(r"([0-9]{1,5})(ms|h|m|s)")
 _UNIT_MS = {"h": 3_600_000, "m": 60_000, "s": 1_000, "ms": 1}
+_MAX_DURATION_MS = 99_999 * 3_600_000  # one part of hours, so that four parts always write any duration
 _QUANTITY = re.compile(r"([0-9]{1,15})(Ki|Mi|Gi|k|M|G)?")
 _UNIT_BYTES = {"": 1, "k": 10**3, "M": 10**6, "G": 10**9, "Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 _LABEL = re.compile(r"[a-z0-9](?:[-a-z0-9]{0,61}[a-z0-9])?")
@@ -33,13 +33,14 @@ def parse_duration(text: str) -> float:
     """Seconds of `1h30m`, `250ms`; Gateway API's grammar: whole numbers of h, m, s and ms, at most four parts."""
     if not _DURATION.fullmatch(text):
         raise ValueError(f"{shown(text)} is not a duration such as 250ms, 3s or 1m30s (no fractions, no blanks)")
-    return sum(int(count) * _UNIT_MS[unit] for count, unit in _DURATION_PART.findall(text)) / 1000
+    total_ms = sum(int(count) * _UNIT_MS[unit] for count, unit in _DURATION_PART.findall(text))
+    if total_ms > _MAX_DURATION_MS:
+        raise ValueError(f"{shown(text)} is longer than 99999h, the longest duration there is")
+    return total_ms / 1000
 
 
 def format_duration(seconds: float) -> str:
-    """The shortest text that `parse_duration` reads back to the millisecond. Infinite is `0s`: no bound."""
-    if not math.isfinite(seconds):
-        return "0s"
+    """The shortest text that `parse_duration` reads back to the millisecond."""
     rest_ms = round(seconds * 1000)
     parts = []
     for unit, unit_ms in _UNIT_MS.items():

@@ -58,8 +58,8 @@ class Problems:
         return [str(problem) for problem in sorted(self.errors)] + more
 
     def warning_lines(self) -> list[str]:
-        """The warnings in order of place; each says that it is one."""
-        return [str(problem._replace(message=f"warning: {problem.message}")) for problem in sorted(self.warnings)]
+        """The warnings in order of place."""
+        return [str(problem) for problem in sorted(self.warnings)]
 
     def raise_if_any(self) -> None:
         """Raises ConfigError with every error's line, if there is one."""

@@ -27,4 +27,5 @@ def check(path: Path | str, environment: Mapping[str, str]) -> tuple[int, list[s
     if not loaded.warnings:
         return USABLE, [f"{path}: usable"], []
     count = len(loaded.warnings)
-    return DOUBTFUL, [f"{path}: usable, {count} warning{'' if count == 1 else 's'}"], loaded.warnings
+    lines = [f"warning: {warning}" for warning in loaded.warnings]
+    return DOUBTFUL, [f"{path}: usable, {count} warning{'' if count == 1 else 's'}"], lines

@@ -2,10 +2,8 @@
 
 What the kind knows and this version does not (filters, retry, regular expressions, query parameters) is an error that
 names what is supported, never something that is quietly left out: a route that does half of what it says is worse than
-none. `0s` switches a timeout off and becomes infinity.
+none. `0s` switches a timeout off and stays 0.0.
 """
-
-import math
 
 from sidecar.config import grammar
 from sidecar.config.header import GATEWAY_API, Metadata, document
@@ -100,7 +98,7 @@ def _timeouts(node: Node) -> tuple[float | None, float | None]:
     backend_request_s = got.maybe("backendRequest", _bound, None)
     if request_s is None or backend_request_s is None or node.source.problems.count != seen:
         return request_s, backend_request_s
-    if request_s < backend_request_s < math.inf:
+    if 0.0 < request_s < backend_request_s:
         node.at("backendRequest").complain(
             f"backendRequest ({grammar.format_duration(backend_request_s)}) must not be more than "
             f"request ({grammar.format_duration(request_s)}), which bounds all tries together"
@@ -109,7 +107,7 @@ def _timeouts(node: Node) -> tuple[float | None, float | None]:
 
 
 def _bound(node: Node) -> float:
-    return node.seconds(at_least=0.0) or math.inf
+    return node.seconds(at_least=0.0)
 
 
 def encode_route(route: HttpRoute) -> dict[str, Json]:

@@ -55,8 +55,9 @@ class RouteRule:
     """One rule: any of `matches` leads to `backends`.
 
     Attributes:
-        request_s: Bound of the whole response, tries included (Gateway API `timeouts.request`); None: the policy's.
-        backend_request_s: Bound of one try; None: the policy's.
+        request_s: Bound of the whole response, tries included (Gateway API `timeouts.request`); None: the policy's;
+            0.0: no bound, as Gateway API's `0s`.
+        backend_request_s: Bound of one try; None: the policy's; 0.0: no bound of its own.
     """
 
     name: str = ""
