@@ -116,12 +116,20 @@ def _shown(backend: BackendRef, service: str) -> Backend:
 
 
 def _known(content: Content, key: ServiceKey, backends: tuple[Backend, ...]) -> tuple[str, ...]:
-    """Names that can be given a weight: the route's backends, and the service's registered versions."""
-    versions = [
+    """Names that can be given a weight: the route's backends, and the versions of the service's workloads.
+
+    Versions of workloads that were registered once stay known; an applied Workload counts while it is there.
+    """
+    versions = {
         each.name
         for each, known in content.remembered.items()
         if each.namespace == key.namespace and known.version_of == key.name
-    ]
+    }
+    versions |= {
+        f"{each.service}-{each.version}"
+        for each in content.workloads()
+        if (each.namespace, each.service) == key and each.version
+    }
     return tuple(dict.fromkeys([*(backend.name for backend in backends), *sorted(versions)]))
 
 
