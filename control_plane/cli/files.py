@@ -67,6 +67,12 @@ class Bundle:
         name, start = max((place for place in self.starts if place[1] <= number + 1), key=lambda place: place[1])
         return f"{name}:{max(1, number - start + 1)}:{line[found.end() :]}"
 
+    def retold(self, complaint: Complaint) -> Complaint:
+        """A refusal of the joined text, in terms of its files."""
+        message = complaint.message.replace(SOURCE, f"{len(self.starts)} files")
+        details = [self.translated(line) for line in complaint.details]
+        return Complaint(message, hint=complaint.hint, details=details, status=complaint.status)
+
 
 def read(paths: Sequence[Path]) -> list[Text]:
     """The content of every file named, of every YAML or JSON file in a folder named, and of stdin for `-`.

@@ -245,7 +245,13 @@ async def test_apply_hands_over_text_source_and_dry_run() -> None:
         answer = await client.post(
             "/v1/apply", json={"documents": "kind: Service", "source": "a.yaml", "dry_run": True}
         )
-        assert answer.json() == {"revision": 8, "changed": ["Service/shop/orders"], "unchanged": [], "dry_run": True}
+        assert answer.json() == {
+            "revision": 8,
+            "changed": ["Service/shop/orders"],
+            "unchanged": [],
+            "dry_run": True,
+            "warnings": [],
+        }
         assert server.plane.asked == [("apply", "kind: Service", "a.yaml", True)]
 
 

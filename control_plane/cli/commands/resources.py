@@ -1,5 +1,6 @@
 """`meshctl apply`, `get`, `delete`: the resources of the mesh, as their authors wrote them."""
 
+import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -18,7 +19,7 @@ from control_plane.cli.commands.options import (
 from control_plane.cli.complaint import USAGE, Complaint
 from control_plane.cli.files import Bundle, read
 from control_plane.cli.names import DEFAULT_NAMESPACE, KINDS, checked_name, kind_of
-from control_plane.cli.output import Column, Json, Output, OutputOption, print_json, print_yaml, show
+from control_plane.cli.output import Column, Json, Output, OutputOption, clean, print_json, print_yaml, show
 from control_plane.cli.waiting import wait_for_revision
 
 COLUMNS = (
@@ -51,8 +52,9 @@ def apply(
         try:
             got = client.post("/v1/apply", body)
         except Complaint as complaint:
-            complaint.details = [bundle.translated(line) for line in complaint.details]
-            raise
+            raise bundle.retold(complaint) from complaint
+        for line in got["warnings"]:
+            print(f"warning: {clean(bundle.translated(line))}", file=sys.stderr)
         if wait and not dry_run and got["changed"]:
             wait_for_revision(client, got["revision"], timeout_s)
     print_changes(got, "would change" if dry_run else "applied", output)
@@ -204,7 +206,7 @@ def _access(spec: Json) -> str:
 def _endpoints(spec: Json) -> str:
     endpoints = spec.get("endpoints", [])
     ready = sum(bool(endpoint.get("ready", True)) for endpoint in endpoints)
-    return f"{len(endpoints)} endpoints, {ready} ready"
+    return f"{ready} of {len(endpoints)} ready"
 
 
 _SUMMARIES = {

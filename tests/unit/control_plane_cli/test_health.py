@@ -20,7 +20,7 @@ class Terminal(io.StringIO):
 def sidecar_row(**changes: Any) -> dict[str, Any]:
     row: dict[str, Any] = {
         "node": "shop/orders-1",
-        "service": "orders.shop",
+        "service": "orders",
         "version": "v1",
         "account": "orders",
         "address": "127.0.0.1:15106",
@@ -57,11 +57,11 @@ def test_one_word_says_how_a_sidecar_stands(changes: dict[str, Any], state: str)
 def test_the_table_fits_a_terminal_of_80_columns(capsys: pytest.CaptureFixture[str]) -> None:
     rows = [
         sidecar_row(),
-        sidecar_row(node="shop/frontend-1", service="frontend.shop", state="REJECTED", applied=1041, latest=1042),
+        sidecar_row(node="shop/frontend-1", service="frontend", state="REJECTED", applied=1041, latest=1042),
     ]
     print_table(STATUS_COLUMNS, [status_cells(row, 1_000_000.0) for row in rows])
     lines = capsys.readouterr().out.splitlines()
-    assert lines[1].split() == ["shop/orders-1", "orders.shop", "v1", "42", "SYNCED", "yes", "3s", "23h"]
+    assert lines[1].split() == ["shop/orders-1", "orders", "v1", "42", "SYNCED", "yes", "3s", "23h"]
     assert max(len(line) for line in lines) <= 80
 
 

@@ -50,4 +50,4 @@ def test_a_service_that_is_in_no_file_is_a_doubt(tmp_path: Path, capsys: pytest.
     status, out, err = run(path, capsys)
     assert status == 79
     assert out == f"{path}: 1 resource ok\n"
-    assert any(line.startswith("warning: FILE:") and "orders-v1" in line for line in err.splitlines())
+    assert any(line.startswith("warning: FILE:8:") and "orders-v1" in line for line in err.splitlines())
