@@ -113,6 +113,10 @@ class Holder:
             reasons.append("no identity yet: mutual TLS is not possible")
         return reasons
 
+    def app_ready(self) -> bool:
+        """Whether callers should send requests to the app: it accepts connections, and the process is not to end."""
+        return not self.draining and not self.health.down
+
     def end(self, *, delay: bool) -> None:
         """Drain and end the process; see life.py."""
         if not self.draining:
@@ -129,7 +133,7 @@ class Holder:
         if bootstrap.control_plane is not None:
             from sidecar.app.mesh_source import MeshSource
 
-            return MeshSource(bootstrap, self)
+            return MeshSource(bootstrap, self, self._rng, self._say)
         kind, where = ("folder", str(bootstrap.static)) if bootstrap.static is not None else ("flags", "")
         return FixedSource(
             snapshot or Snapshot(complete=True), kind, where, bootstrap.identity, self.identify, self.say
