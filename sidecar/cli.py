@@ -64,6 +64,12 @@ def _end(command: Callable[[], int]) -> None:
         status = USAGE
     except KeyboardInterrupt:
         status = FAILED
+    except Exception as exc:
+        # The end of the line for a bug: a user gets one sentence and a way to more, never a traceback.
+        if os.environ.get("SIDECAR_DEBUG"):
+            raise
+        print(f"sidecar: a bug: {exc!r:.300} (SIDECAR_DEBUG=1 shows where)", file=sys.stderr)
+        status = FAILED
     sys.exit(status)
 
 
