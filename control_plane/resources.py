@@ -142,8 +142,9 @@ def _reference_problems(before: Content, after: Content, own: set[str]) -> Probl
     found = _references(after)
     foreign = [problem for problem in found.errors if problem.file not in own]
     if foreign:
-        old = set(_references(before).errors)
-        found.errors = [problem for problem in found.errors if problem.file in own or problem not in old]
+        # By place, not by message: what is known, and listed in it, may have changed.
+        old = {(problem.file, problem.path) for problem in _references(before).errors}
+        found.errors = [each for each in found.errors if each.file in own or (each.file, each.path) not in old]
     found.warnings = [warning for warning in found.warnings if warning.file in own]
     return found
 
