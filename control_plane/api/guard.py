@@ -5,7 +5,9 @@ the bearer token and the size of the body, bounds the time of the answer and tur
 error. It reads bodies itself, to their end: the server below stops for ever when it may neither deliver the rest of a
 body nor learn that nobody wants it.
 
-`/live` and `/ready` answer anybody, because probes carry no token; they say nothing about the mesh.
+`/live` and `/ready` answer anybody, because probes carry no token; they say nothing about the mesh. `/metrics` names
+services and nodes, so it needs the token as everything else does, unless the control plane's file opens it. Who is
+refused for host or token loses the connection: only those who may ask can keep one.
 """
 
 import hmac
@@ -20,6 +22,7 @@ from control_plane.api.answers import ApiError, bug, too_slow
 
 LOOPBACK_NAMES = frozenset({"localhost", "ip6-localhost"})
 OPEN_PATHS = frozenset({"/live", "/ready"})
+CLOSE = {"connection": "close"}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +133,7 @@ class Guard:
             f"this API is not served under the host {value[:100]!r}",
             hint="use an IP address or localhost, or list the name under api.hosts of the control plane's file",
             kind="host",
+            headers=CLOSE,
         )
 
     def _check_token(self, value: bytes) -> None:
@@ -141,7 +145,7 @@ class Guard:
             "the API token is not right" if value else "this needs the API token",
             hint="send `Authorization: Bearer TOKEN`; the token is in api.token of the control plane's data folder",
             kind="token",
-            headers={"www-authenticate": "Bearer"},
+            headers={"www-authenticate": "Bearer", **CLOSE},
         )
 
 

@@ -15,6 +15,8 @@ TIMED_OUT = 3
 FINDINGS = 79  # the command worked and found something to mend (istioctl's status)
 INTERRUPTED = 130
 
+EXTRA = frozenset({"hypercorn", "starlette", "httpx2"})  # what the extra `control-plane` adds to a sidecar
+
 
 class Complaint(Exception):  # noqa: N818 - it is not always an error: 3 and 79 are answers
     """A command that cannot go on.
@@ -68,12 +70,17 @@ def run(command: Callable[[], object], *, debug: bool) -> int:
     except Exception as exc:  # the last line of defence: a bug is one line, with a way to see more
         if debug:
             traceback.print_exc()
-        first = leaves(exc)[0]
-        said = " ".join(str(first).split()) or "no message"
-        print(f"error: internal error: {type(first).__name__}: {said}", file=sys.stderr)
-        print("hint: run it again with --debug and report what it prints", file=sys.stderr)
+        print(_unexpected(leaves(exc)[0]), file=sys.stderr)
         return FAILED
     return 0
+
+
+def _unexpected(exc: BaseException) -> Complaint:
+    if isinstance(exc, ModuleNotFoundError) and (exc.name or "").partition(".")[0] in EXTRA:
+        return Complaint(f"this needs {exc.name}, which is not there", hint="pip install 'sidecar-mesh[control-plane]'")
+    said = " ".join(str(exc).split()) or "no message"
+    hint = "run it again with --debug and report what it prints"
+    return Complaint(f"internal error: {type(exc).__name__}: {said}", hint=hint)
 
 
 def leaves(exc: BaseException) -> list[BaseException]:

@@ -10,6 +10,7 @@ from typing import Annotated
 
 import typer
 
+import sidecar
 from control_plane.cli.arguments import hoisted
 from control_plane.cli.commands import certs, explain, health, resources, tokens, traffic, validate
 from control_plane.cli.complaint import run
@@ -32,7 +33,7 @@ app = typer.Typer(
 )
 
 
-@app.callback()
+@app.callback(invoke_without_command=True)
 def meshctl(
     context: typer.Context,
     server: Annotated[
@@ -42,9 +43,13 @@ def meshctl(
         Path | None,
         typer.Option(metavar="FILE", help="Its API token (MESHCTL_TOKEN_FILE; ./mesh-data/api.token)."),
     ] = None,
+    show_version: Annotated[bool, typer.Option("--version", help="Print the version of meshctl.")] = False,
     _debug: Annotated[bool, typer.Option("--debug", help="Show tracebacks of failures.")] = False,
 ) -> None:
     """Look at and change a service mesh."""
+    if show_version:
+        print(f"meshctl {sidecar.__version__}")
+        raise typer.Exit
     context.obj = Session(server, token_file)
 
 

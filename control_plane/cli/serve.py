@@ -4,6 +4,8 @@ Opens the API's port first, so that a port in use is said before anything is tou
 and the sidecar streams. What a user did wrong is one line and a hint; a traceback is shown with `--debug` only.
 """
 
+import ipaddress
+import resource
 import signal
 import sys
 import traceback
@@ -82,6 +84,7 @@ def serve(
     """
     settings = replace(chosen(config, data, api, listen, trust_domain), debug=bool(context.obj))
     with _bound(settings.file.api) as listener:
+        _warn_of_clear_text(listener)
         try:
             _run(settings, listener)
         except (Exception, BaseExceptionGroup) as exc:
@@ -139,6 +142,14 @@ def _bound(address: str) -> "socket.socket":
         raise Complaint(str(exc), hint="choose another with --api HOST:PORT (port 0 picks one)") from exc
 
 
+def _warn_of_clear_text(listener: "socket.socket") -> None:
+    host = listener.getsockname()[0]
+    if not ipaddress.ip_address(host.partition("%")[0]).is_loopback:
+        to_stderr(
+            f"warning: the API on {host} is not encrypted, and neither is its token; put TLS or a tunnel before it"
+        )
+
+
 def _run(settings: Settings, listener: "socket.socket") -> None:
     import trio
 
@@ -152,7 +163,16 @@ def _run(settings: Settings, listener: "socket.socket") -> None:
         trust_domain=file.trust_domain,
         certificate_s=file.certificate_life_s,
     )
+    _allow_open_files(2 * config.max_sessions)
     trio.run(_serve, config, settings, listener)
+
+
+def _allow_open_files(wanted: int) -> None:
+    """Raise the process's own limit as far as it may; 1024, the usual default, is fewer than there may be sidecars."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _serve(config: ServeConfig, settings: Settings, listener: "socket.socket") -> None:

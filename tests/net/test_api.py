@@ -176,6 +176,7 @@ async def test_a_request_without_the_token_is_refused(sent: str | None) -> None:
             assert answer.status_code == 401
             assert "api.token" in error_of(answer)["hint"]
             assert answer.headers["www-authenticate"] == "Bearer"
+            assert answer.headers["connection"] == "close"
 
 
 async def test_probes_need_no_token_and_no_known_host() -> None:

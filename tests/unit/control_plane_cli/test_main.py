@@ -8,6 +8,7 @@ import pytest
 from control_plane.cli.arguments import hoisted
 from control_plane.cli.complaint import FINDINGS, INTERRUPTED, Complaint, run
 from control_plane.cli.main import GLOBAL_OPTIONS, main
+from sidecar import __version__
 
 HEAVY = ("httpx2", "rich", "yaml", "cryptography", "starlette", "hypercorn", "trio", "prometheus_client")
 
@@ -78,6 +79,19 @@ def test_a_bug_is_two_lines_unless_debug_is_asked_for(capsys: pytest.CaptureFixt
     )
     assert ended(KeyError("x"), debug=True) == 1
     assert "Traceback" in capsys.readouterr().err
+
+
+def test_a_missing_extra_says_what_to_install(capsys: pytest.CaptureFixture[str]) -> None:
+    assert ended(ModuleNotFoundError("No module named 'hypercorn.trio'", name="hypercorn.trio")) == 1
+    assert capsys.readouterr().err == (
+        "error: this needs hypercorn.trio, which is not there\nhint: pip install 'sidecar-mesh[control-plane]'\n"
+    )
+
+
+def test_the_version_is_known_without_a_server(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["--version"]) == 0
+    assert main(["version", "--client"]) == 0
+    assert capsys.readouterr().out.splitlines() == [f"meshctl {__version__}", f"meshctl        {__version__}"]
 
 
 @pytest.mark.parametrize(
