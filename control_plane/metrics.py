@@ -18,7 +18,9 @@ class Metrics:
         self.resources = Gauge("control_plane_resources", "Compiled resources.", registry=registry)
         self.pushes = Counter("control_plane_pushes", "Pushes sent to sidecars.", registry=registry)
         self.nacks = Counter("control_plane_rejected_resources", "Resources that a sidecar refused.", registry=registry)
-        self.signed = Counter("control_plane_signed_certificates", "Certificates signed.", registry=registry)
+        self.signed = Counter(
+            "control_plane_signed_certificates", "Certificates signed for sidecars.", registry=registry
+        )
         # The reasons are the labels of stream.Ended: a fixed set.
         self.ended = Counter("control_plane_ended_streams", "Streams that ended.", ["reason"], registry=registry)
         self.issuer_ends = Gauge(
@@ -26,5 +28,6 @@ class Metrics:
         )
 
     def text(self) -> bytes:
-        """Prometheus text format."""
-        return generate_latest(self._registry)
+        """Prometheus text format, without the `_created` series that nobody reads."""
+        lines = generate_latest(self._registry).splitlines(keepends=True)
+        return b"".join(line for line in lines if b"_created" not in line)

@@ -29,6 +29,7 @@ from sidecar.transport.tls import PeerRefused, peer_spiffe_id
 MAX_STRANGERS = 256
 MAX_STRANGER_BYTES = 64 * 1024
 LINGER_S = 2.0  # for the peer to read our last word: closing with unread bytes would destroy it on the way
+LINGER_BYTES = 1024 * 1024  # but whoever goes on sending is cut off
 LINES_PER_S = 10.0  # about refused peers: a flood of them must not become a flood of lines
 _JOIN_FIRST = "join with a token first: meshctl token create --service SERVICE --namespace NAMESPACE"
 
@@ -177,8 +178,9 @@ async def _linger(plain: trio.SocketStream) -> None:
     with trio.move_on_after(LINGER_S):
         try:
             await plain.send_eof()
-            while await plain.receive_some(READ_BYTES):
-                pass
+            left = LINGER_BYTES
+            while left > 0 and (data := await plain.receive_some(READ_BYTES)):
+                left -= len(data)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             pass  # it is gone already
 

@@ -26,6 +26,7 @@ from sidecar.control.messages import (
     Nack,
     Node,
     PortInfo,
+    Renew,
     WorkloadInfo,
     parse,
     to_wire,
@@ -132,6 +133,11 @@ class Client:
     async def beat(self, *, ready: bool = True) -> None:
         """Say that it is alive."""
         await self.say(Beat(ready=ready))
+
+    async def settled(self) -> None:
+        """Return when everything said so far was taken: messages are taken in order, and this one is answered."""
+        await self.say(Renew(csr="not a request"))
+        await self.hear(Error)
 
     async def error(self) -> Error:
         """The error that the control plane says before it closes, or without closing."""
