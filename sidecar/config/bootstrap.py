@@ -40,7 +40,7 @@ from sidecar.model.clusters import EMPTY, Protocol
 
 _SECTIONS = (
     *("node", "control_plane", "static", "identity", "inbound", "outbound", "admin", "metrics", "tracing"),
-    *("access_log", "limits", "workers", "fast_path", "workloads"),
+    *("access_log", "limits", "workers", "fast_path"),
 )
 _UNKNOWN = NodeInfo(service="unknown", id="unknown", account="unknown")
 _SOCKET_PATH_BYTES = 107  # the kernel's sun_path, without its final zero
@@ -58,18 +58,18 @@ def read_bootstrap(text: str, file: str, environment: Mapping[str, str], problem
     for extra in documents[1:]:
         extra.complain("a bootstrap file is one document; resources belong into the folder that `static` names")
     override(root, environment)
-    bootstrap = _bootstrap(root.fields(*_SECTIONS), file)
+    several = root.find("workloads")
+    if several is not None:
+        several.complain_at_key(
+            "one process serves one workload in this version: give node, identity, inbound, outbound at the top level"
+        )
+    bootstrap = _bootstrap(root.fields(*_SECTIONS, ignored=("workloads",)), file)
     check_bootstrap(bootstrap, root)
     return bootstrap, root
 
 
 def _bootstrap(got: Fields, file: str) -> Bootstrap:
     folder = Path(file).parent
-    several = got.get("workloads")
-    if several is not None:
-        several.complain_at_key(
-            "one process serves one workload in this version: give node, identity, inbound, outbound at the top level"
-        )
     workers = got.get("workers")
     if workers is not None and workers.integer(1, 1024) != 1:
         workers.complain("one worker is what this version runs; write workers: 1, or leave it out")
@@ -161,9 +161,10 @@ def _short_port(node: Node) -> tuple[InboundPort, ...]:
 def _inbound_ports(node: Node) -> tuple[InboundPort, ...]:
     ports: dict[int, InboundPort] = {}
     for item in node.items(at_least=1):
+        seen = node.source.problems.count
         got = item.fields("port", "protocol", "app")
         number = got.need("port", "the port that callers know").port()
-        if number in ports:
+        if number in ports and node.source.problems.count == seen:
             item.complain(f"port {number} is declared twice")
         ports[number] = InboundPort(
             port=number,

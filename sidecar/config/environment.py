@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from difflib import get_close_matches
 
 from sidecar.config.node import Node, Source
+from sidecar.config.problems import Problem
 
 _PREFIX = "SIDECAR_"
 SCALARS = (
@@ -42,7 +43,8 @@ def override(root: Node, environment: Mapping[str, str]) -> None:
         if setting is None:
             near = get_close_matches(variable, VARIABLES, n=1, cutoff=0.85)
             if near:  # others are none of our business: container platforms set variables of their own
-                Node(source, None).warn(f"is not a setting and was ignored (did you mean {near[0]}?)")
+                message = f"is not a setting and was ignored (did you mean {near[0]}?)"
+                problems.warn(Problem(variable, 0, 0, "environment", message))
         elif environment[variable]:
             _put(root, setting.split("."), _value(source, environment[variable], setting in LISTS))
 

@@ -13,17 +13,9 @@ OWN_API = "sidecar-mesh.dev/v1alpha1"
 GATEWAY_API = "gateway.networking.k8s.io/v1"
 DEFAULT_NAMESPACE = "default"
 
-_METADATA = (
-    *("name", "namespace", "labels", "annotations"),
-    *(
-        "creationTimestamp",
-        "deletionGracePeriodSeconds",
-        "deletionTimestamp",
-        "finalizers",
-        "generateName",
-        "generation",
-    ),
-    *("managedFields", "ownerReferences", "resourceVersion", "selfLink", "uid"),
+_FROM_KUBERNETES = (
+    *("deletionGracePeriodSeconds", "deletionTimestamp", "finalizers", "generateName", "generation", "managedFields"),
+    *("ownerReferences", "resourceVersion", "selfLink", "uid"),
 )
 
 
@@ -39,7 +31,7 @@ class Metadata:
 
 def read_metadata(node: Node, *, dotted: bool) -> Metadata:
     """The metadata of a document. `dotted` names may have dots; those of services may not, they are DNS labels."""
-    got = node.fields(*_METADATA)
+    got = node.fields("name", "namespace", "labels", "annotations", "creationTimestamp", ignored=_FROM_KUBERNETES)
     name = got.need("name", "the name of the object")
     namespace = got.maybe("namespace", Node.label, DEFAULT_NAMESPACE)
     created = got.get("creationTimestamp")

@@ -7,7 +7,7 @@ import re
 from collections.abc import Sequence
 
 from sidecar.config import grammar
-from sidecar.config.node import Fields, Json, Node
+from sidecar.config.node import Json, Node
 from sidecar.model.routes import HeaderMatch, PathKind, PathMatch, RouteMatch
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "DELETE", "CONNECT", "OPTIONS", "TRACE", "PATCH")
@@ -22,8 +22,7 @@ def parse_matches(node: Node) -> tuple[RouteMatch, ...]:
 
 
 def _match(node: Node) -> RouteMatch:
-    got = node.fields("path", "headers", "method", "queryParams")
-    unsupported(got, "path, headers, method", "queryParams")
+    got = node.fields("path", "headers", "method", unsupported=("queryParams",))
     return RouteMatch(
         got.maybe("path", _path, PathMatch()),
         got.maybe("headers", _headers, ()),
@@ -72,14 +71,6 @@ def encode_match(match: RouteMatch) -> dict[str, Json]:
     if match.method is not None:
         made["method"] = match.method
     return made
-
-
-def unsupported(fields: Fields, supported: str, *names: str) -> None:
-    """Complain about fields that Gateway API has and this version does not, on the wire too."""
-    for name in names:
-        node = fields.get(name)
-        if node is not None:
-            node.complain_at_key(f"{name} is not supported in this version (supported here: {supported})")
 
 
 def complain_of_twins(nodes: list[Node], names: Sequence[object], what: str) -> None:

@@ -130,18 +130,29 @@ class Node:
 
     # Structure
 
-    def fields(self, *known: str) -> "Fields":
-        """The fields of a mapping; an unknown name is an error with the nearest known one."""
+    def fields(self, *known: str, unsupported: Sequence[str] = (), ignored: Sequence[str] = ()) -> "Fields":
+        """The fields of a mapping; an unknown name is an error with the nearest known one.
+
+        Args:
+            unsupported: Fields of the kind that this version does not have; errors on the wire too, because a document
+                without one of its parts would mean something else.
+            ignored: Fields that may be there and say nothing to us.
+        """
         value = self.value
         if not isinstance(value, dict):
             self._expected("a mapping of fields (" + ", ".join(known) + ")")
             return Fields(Node(self.source, MISSING), {})
-        if self.source.strict:
-            for name, node in value.items():
-                if name not in known:
-                    node.complain_at_key(f"unknown field {shown(name)} ({_suggestion(name, known)})")
-            return Fields(self, value)
-        return Fields(self, {name: node for name, node in value.items() if node.value is not None})
+        strict = self.source.strict
+        found = {}
+        for name, node in value.items():
+            if name in known:
+                if strict or node.value is not None:
+                    found[name] = node
+            elif name in unsupported:
+                node.complain_at_key(f"is not supported in this version (supported here: {', '.join(known)})")
+            elif strict and name not in ignored:
+                node.complain_at_key(f"unknown field {shown(name)} ({_suggestion(name, known)})")
+        return Fields(self, found)
 
     def entries(self) -> "dict[str, Node]":
         """The entries of a mapping whose names are the user's own, such as labels."""

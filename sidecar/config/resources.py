@@ -174,7 +174,7 @@ def _read(node: Node, kinds: tuple[str, ...]) -> tuple[str, UserBody] | None:
     """Name and body of the document in `node`, or None after complaints."""
     problems = node.source.problems
     seen = problems.count
-    got = node.fields("apiVersion", "kind", "metadata", "spec", "status")
+    got = node.fields("apiVersion", "kind", "metadata", "spec", ignored=("status",))
     kind_node = got.need("kind", "one of " + ", ".join(kinds))
     name = kind_node.text(64)
     if name not in kinds:
@@ -184,7 +184,8 @@ def _read(node: Node, kinds: tuple[str, ...]) -> tuple[str, UserBody] | None:
     kind = _KINDS[name]
     api = got.get("apiVersion")
     if api is not None:
-        api.one_of((kind.api,), f"; that is the apiVersion of {name} in this version")
+        if api.text(256) not in ("", kind.api):
+            api.complain(f"{shown(api.value)} is not known; {name} has apiVersion {kind.api} in this version")
     elif kind.api != OWN_API:
         node.complain(f"field 'apiVersion' is missing ({kind.api}); Kubernetes' own kinds need it everywhere")
     meta = read_metadata(got.need("metadata", "name and namespace"), dotted=kind.dotted)
@@ -207,9 +208,9 @@ def _unknown_kind(name: str, kinds: tuple[str, ...]) -> str:
     if name == "Endpoints":
         return f"Endpoints are made from Workloads; write a Workload for each endpoint ({known})"
     if name in _LATER_KINDS:
-        return f"kind {name} is not supported in this version ({known})"
+        return f"{name} is not supported in this version ({known})"
     near = get_close_matches(name, kinds, n=1)
-    return f"kind {shown(name)} is not known ({f'did you mean {near[0]}? ' if near else ''}{known})"
+    return f"{shown(name)} is not known ({f'did you mean {near[0]}? ' if near else ''}{known})"
 
 
 def complain_of_repeats(parsed: list[Parsed]) -> None:

@@ -7,7 +7,7 @@ none. `0s` switches a timeout off and stays 0.0.
 
 from sidecar.config import grammar
 from sidecar.config.header import GATEWAY_API, Metadata, document
-from sidecar.config.matches import complain_of_twins, encode_match, parse_matches, unsupported
+from sidecar.config.matches import complain_of_twins, encode_match, parse_matches
 from sidecar.config.node import Fields, Json, Node
 from sidecar.config.services import MAX_WEIGHT
 from sidecar.model.clusters import ServiceKey
@@ -40,8 +40,7 @@ def _service_kind(got: Fields, what: str) -> None:
 
 
 def _parent(node: Node, namespace: str) -> ParentRef:
-    got = node.fields("group", "kind", "namespace", "name", "port", "sectionName")
-    unsupported(got, "group, kind, namespace, name, port", "sectionName")
+    got = node.fields("group", "kind", "namespace", "name", "port", unsupported=("sectionName",))
     _service_kind(got, "parent")
     if "kind" not in got:
         node.complain("field 'kind' is missing (Service; Gateway API takes no kind for a Gateway)")
@@ -51,8 +50,8 @@ def _parent(node: Node, namespace: str) -> ParentRef:
 
 
 def _rule(node: Node, namespace: str) -> RouteRule:
-    got = node.fields("name", "matches", "backendRefs", "timeouts", "filters", "retry", "sessionPersistence")
-    unsupported(got, "name, matches, backendRefs, timeouts", "filters", "retry", "sessionPersistence")
+    later = ("filters", "retry", "sessionPersistence")
+    got = node.fields("name", "matches", "backendRefs", "timeouts", unsupported=later)
     request_s, backend_request_s = got.maybe("timeouts", _timeouts, (None, None))
     return RouteRule(
         name=got.maybe("name", lambda field: field.parsed(grammar.parse_subdomain, ""), ""),
@@ -69,18 +68,19 @@ def _backends(rule: Node, got: Fields, namespace: str) -> tuple[BackendRef, ...]
         (node or rule).warn("no backendRefs: every request of this rule is answered with 500")
         return ()
     items = node.items()
+    seen = rule.source.problems.count
     backends = tuple(_backend(item, namespace) for item in items)
+    if rule.source.problems.count != seen:
+        return backends
     # Files must take traffic somewhere; on the wire it is the router that answers 500, as Gateway API says.
     if rule.source.strict and backends and not any(backend.weight for backend in backends):
         node.complain("the weights add up to 0, so no request could go anywhere; give one backendRef a weight above 0")
-    names = [(backend.service, backend.port) if backend.service.name else None for backend in backends]
-    complain_of_twins(items, names, "backendRef")
+    complain_of_twins(items, [(backend.service, backend.port) for backend in backends], "backendRef")
     return backends
 
 
 def _backend(node: Node, namespace: str) -> BackendRef:
-    got = node.fields("group", "kind", "namespace", "name", "port", "weight", "filters")
-    unsupported(got, "group, kind, namespace, name, port, weight", "filters")
+    got = node.fields("group", "kind", "namespace", "name", "port", "weight", unsupported=("filters",))
     _service_kind(got, "backend")
     where = got.maybe("namespace", Node.label, namespace)
     name = got.need("name", "the Service's name").label()

@@ -40,6 +40,6 @@ def plain_scalar(text: str) -> Value:
         return float(text)
     for pattern, hint in _SURPRISES:
         if pattern.fullmatch(text):
-            boolean = "true " if text.lower() in _TRUE_WORDS else "false "
+            boolean = "true, " if text.lower() in _TRUE_WORDS else "false, "
             return Doubtful(text, f"{shown(text)} {hint.format(boolean=boolean)}put it in quotes if it is text")
     return text

@@ -22,8 +22,8 @@ from sidecar.model.clusters import (
     ServicePort,
 )
 
-_SERVICE = (
-    *("ports", "selector", "type", "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "sessionAffinity"),
+_KUBERNETES = (
+    *("selector", "type", "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "sessionAffinity"),
     *("sessionAffinityConfig", "externalIPs", "externalName", "externalTrafficPolicy", "internalTrafficPolicy"),
     *("allocateLoadBalancerNodePorts", "healthCheckNodePort", "loadBalancerClass", "loadBalancerIP"),
     *("loadBalancerSourceRanges", "publishNotReadyAddresses", "trafficDistribution"),
@@ -41,11 +41,12 @@ MAX_WEIGHT = 1_000_000  # Gateway API's
 
 def parse_service(meta: Metadata, spec: Node) -> Service:
     """A Service. Its UDP and SCTP ports are left out with a warning: nothing here carries them."""
-    got = spec.fields(*_SERVICE)
+    got = spec.fields("ports", ignored=_KUBERNETES)
     ports: dict[int, ServicePort] = {}
     for node in got.need("ports", "a list of ports").items(at_least=1):
+        seen = node.source.problems.count
         port = _service_port(node)
-        if port is None:
+        if port is None or node.source.problems.count != seen:
             continue
         if port.port in ports:
             node.complain(f"port {port.port} is declared twice")
@@ -54,7 +55,7 @@ def parse_service(meta: Metadata, spec: Node) -> Service:
 
 
 def _service_port(node: Node) -> ServicePort | None:
-    got = node.fields("port", "name", "appProtocol", "protocol", "targetPort", "nodePort")
+    got = node.fields("port", "name", "appProtocol", "protocol", "targetPort", ignored=("nodePort",))
     number = got.need("port", "a port number").port()
     name = got.maybe("name", Node.label, "")
     transport = got.get("protocol")
@@ -90,8 +91,9 @@ def parse_endpoints(meta: Metadata, spec: Node) -> EndpointSet:
     got = spec.fields("endpoints")
     endpoints: dict[tuple[str, int], Endpoint] = {}
     for node in got.need("endpoints", "a list").items():
+        seen = node.source.problems.count
         endpoint = _endpoint(node)
-        if endpoint.id and (endpoint.id, endpoint.service_port) in endpoints:
+        if node.source.problems.count == seen and (endpoint.id, endpoint.service_port) in endpoints:
             node.complain(f"endpoint {grammar.shown(endpoint.id)} of port {endpoint.service_port} is there twice")
         endpoints[endpoint.id, endpoint.service_port] = endpoint
     return EndpointSet(ServiceKey(meta.namespace, meta.name), tuple(endpoints.values()))

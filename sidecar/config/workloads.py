@@ -43,18 +43,29 @@ def version_of(node: Node | None, service: str) -> str:
     """The version in `node`, which must make a Service's name together with `service`."""
     if node is None or node.value == "":
         return ""
-    version = node.parsed(grammar.parse_label, "")
+    version = node.parsed(_parse_version, "")
     if len(f"{service}-{version}") > 63:
         node.complain(f"Service {service}-{version} would be longer than 63 characters; choose a shorter version")
     return version
 
 
+def _parse_version(text: str) -> str:
+    try:
+        return grammar.parse_label(text)
+    except ValueError:
+        raise ValueError(
+            f"{grammar.shown(text)} is not a version such as v1 or 2-3-0: it becomes part of a Service's name, "
+            "so lower-case letters, digits and '-' only"
+        ) from None
+
+
 def _ports(node: Node) -> tuple[ServicePort, ...]:
     ports: dict[int, ServicePort] = {}
     for item in node.items(at_least=1):
+        seen = node.source.problems.count
         got = item.fields("port", "protocol", "name")
         number = got.need("port", "a port number").port()
-        if number in ports:
+        if number in ports and node.source.problems.count == seen:
             item.complain(f"port {number} is declared twice")
         protocol = got.maybe("protocol", lambda field: field.choice(Protocol), Protocol.AUTO)
         ports[number] = ServicePort(number, protocol, got.maybe("name", Node.label, ""))
