@@ -49,7 +49,7 @@ def read(path: Path) -> str:
         raise TokenError(f"{path}: {exc.strerror}") from exc
     text = raw.decode("ascii", "replace").strip()
     if len(text) < SHORTEST or not text.isprintable() or " " in text or "\ufffd" in text:
-        raise TokenError(f"{path}: holds no API token (one word of at least {SHORTEST} ASCII characters)")
+        raise TokenError(f"{path}: holds no API token, {SHORTEST} characters of ASCII or more; delete it for a new one")
     return text
 
 

@@ -185,18 +185,18 @@ async def _serve(config: ServeConfig, settings: Settings, listener: "socket.sock
     from control_plane.api.listen import serve as serve_api
     from control_plane.api.routes import Routes
 
+    stop = trio.Event()
     async with trio.open_nursery() as whole:
-        plane = await whole.start(facade.run, config)
-        guard = Guard(
-            Routes(plane, Limits()).application(),
-            token=token.load_or_create(config.data),
-            hosts=frozenset(settings.file.hosts),
-            open_paths=frozenset({"/metrics"} if settings.file.open_metrics else ()),
-            report=partial(_report, settings.debug),
-        )
-        stop = trio.Event()
         async with trio.open_nursery() as door:
             with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+                plane = await whole.start(facade.run, config)
+                guard = Guard(
+                    Routes(plane, Limits()).application(),
+                    token=token.load_or_create(config.data),
+                    hosts=frozenset(settings.file.hosts),
+                    open_paths=frozenset({"/metrics"} if settings.file.open_metrics else ()),
+                    report=partial(_report, settings.debug),
+                )
                 await door.start(partial(serve_api, guard, listener, stop.wait))
                 to_stderr(f"listening api {config.api}")
                 to_stderr(f"ready: trust domain {config.trust_domain}, API token in {config.data / token.FILE_NAME}")
