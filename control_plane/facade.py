@@ -48,6 +48,7 @@ from sidecar.config.resources import Parsed
 
 BACKLOG = 512
 LONGEST_SPREAD_S = 3_600.0
+GATHER_S = 0.01  # a thousand acknowledgements are not looked at one by one
 
 
 class ControlPlane:
@@ -158,6 +159,7 @@ class ControlPlane:
         with trio.move_on_after(max(0.0, timeout_s)):
             while Standing.WAITING in self._hub.standings(revision).values():
                 await self._hub.moved()
+                await trio.sleep(GATHER_S)
         await trio.lowlevel.checkpoint()
         return self._waited(revision)
 

@@ -11,7 +11,6 @@ that comes back is sent differences only.
 
 import hashlib
 import json
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
@@ -75,7 +74,7 @@ class Ledger:
         self.listeners: list[Callable[[], None]] = []
         self._store = store
         self._compiler = compiler
-        self._changed: deque[tuple[int, frozenset[str]]] = deque(maxlen=MAX_LOG)
+        self._changed: dict[int, frozenset[str]] = {}
         self._send, self._receive = trio.open_memory_channel[_Request](MAX_WAITING)
 
     async def change(self, decide: Decide) -> Outcome:
@@ -95,7 +94,7 @@ class Ledger:
 
     def changed_at(self, revision: int) -> frozenset[str] | None:
         """Names of the snapshot that `revision` changed; None when that is no longer, or not yet, known."""
-        return next((names for number, names in self._changed if number == revision), None)
+        return self._changed.get(revision)
 
     async def run(self) -> None:
         """Serve requests until cancelled."""
@@ -149,7 +148,9 @@ class Ledger:
         for node in self.registered_at.keys() - content.registered.keys():
             del self.registered_at[node]
         self.revision = revision
-        self._changed.append((revision, changed))
+        self._changed[revision] = changed
+        if len(self._changed) > MAX_LOG:
+            del self._changed[next(iter(self._changed))]
         if changed:
             self.snapshot = next_snapshot(self.snapshot, made, revision)
             self.closures = Closures(self.snapshot)

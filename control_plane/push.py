@@ -15,7 +15,6 @@ from control_plane import register
 from control_plane.answers import SidecarRow
 from control_plane.ledger import Ledger
 from control_plane.metrics import Metrics
-from control_plane.register import HelloRefused
 from control_plane.registry import Registry
 from control_plane.sessions import Change, Debounce, Session, Standing
 from control_plane.settings import Intervals, one_line
@@ -55,6 +54,7 @@ class Hub:
         self._wake = trio.Event()
         self._moved = trio.Event()
         ledger.listeners.append(self._snapshot_changed)
+        self.registry.restore(ledger.content.registered, trio.current_time())
 
     # -- what a stream tells ------------------------------------------------------------------------------------------
 
@@ -69,10 +69,11 @@ class Hub:
         register.check_identity(node, *identity, await self._tokens.granted(*identity))
         workload = register.workload_of(hello, peer_address)
         name = f"{node.namespace}/{node.id}"
-        former = self.sidecars.get(name)
-        if former is not None and former.hello.node.account != node.account:
-            account = former.hello.node.account
-            raise HelloRefused(f"node id {node.id} is in use by account {account}", "choose another", final=False)
+        former, registered = self.sidecars.get(name), self._ledger.content.registered.get(name)
+        register.check_owner(node, former.hello.node.account if former is not None else "")
+        register.check_owner(node, registered.account if registered is not None else "")
+        if workload is not None:
+            register.registration(self._ledger.content, workload)  # raises what it would raise later
         # The lease comes first: whoever ends registrations leaves those with a lease alone.
         another = self.registry.hello(name, hello.instance, trio.current_time(), workload=workload is not None)
         try:
@@ -125,7 +126,6 @@ class Hub:
 
     async def run(self) -> None:
         """Push gathered changes and look at leases, until cancelled."""
-        self.registry.restore(self._ledger.content.registered, trio.current_time())
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._push_gathered)
             nursery.start_soon(self._watch_leases)

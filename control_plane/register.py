@@ -46,6 +46,16 @@ def check_identity(node: Node, namespace: str, account: str, granted: Collection
         )
 
 
+def check_owner(node: Node, account: str) -> None:
+    """Raise HelloRefused when the node's id is in use by another account; "" is nobody."""
+    if account not in ("", node.account):
+        raise HelloRefused(
+            f"node id {node.id} in namespace {node.namespace} is in use by account {account}",
+            "choose another node.id, or wait 30 s after the other one ended",
+            final=False,
+        )
+
+
 def workload_of(hello: Hello, peer_address: str) -> Workload | None:
     """The Workload to register, or None for a pure caller.
 
@@ -85,20 +95,13 @@ def registration(content: Content, workload: Workload) -> Edit:
     """The edit that registers `workload`; empty when it is registered just so.
 
     Raises:
-        HelloRefused: The mesh is full, or the id is somebody else's.
+        HelloRefused: The mesh is full.
     """
     node = f"{workload.namespace}/{workload.name}"
     present = content.registered.get(node)
     if present == workload:
         return Edit()
-    if present is not None and (present.account, present.service) != (workload.account, workload.service):
-        raise HelloRefused(
-            f"node id {workload.name} in namespace {workload.namespace} is taken by account {present.account} "
-            f"for service {present.service}",
-            "choose another node.id, or wait 30 s after the other one ended",
-            final=False,
-        )
-    if present is None:
+    if present is None or present.service != workload.service:
         _check_room(content, workload)
     return Edit(registered={node: workload}, remembered=remember(content, workload))
 

@@ -156,7 +156,8 @@ class Streams:
             if not isinstance(message, Join):
                 raise TokenError("a peer without a certificate may only join", _JOIN_FIRST)
             csr = message.csr.encode()
-            await self._authority.check(csr)
+            await self._tokens.look(message.token, csr)  # cheap, and first: strangers order no signature checks
+            await self._authority.check(csr)  # before the token is spent on what cannot be signed
             token = await self._tokens.spend(message.token, csr)
             issued = await self._authority.sign(csr, token.namespace, token.account)
         except TokenError as refusal:

@@ -83,24 +83,26 @@ class Tokens:
         await self._store.txn([_put(identifier, token)], [Expect(_key(identifier), 0)])
         return MadeToken(identifier, join_file(roots_pem, f"{identifier}.{secret}"), expires_s)
 
+    async def look(self, text: str, request: bytes) -> None:
+        """Raise TokenError when `spend` would; takes nothing."""
+        await self._find(text, _mark(request))
+
     async def spend(self, text: str, request: bytes) -> Token:
         """Take one use for the signing request `request`, durably, and grant the service to the account.
 
         Raises:
             TokenError: Unknown, expired, or used up.
         """
-        identifier, _, secret = text.strip().partition(".")
-        mark = hashlib.sha256(request).hexdigest()[:16]
+        mark = _mark(request)
         for _ in range(_TRIES):
-            entry = await self._store.get(_key(identifier)) if _is_id(identifier) else None
-            token = self._judged(entry, secret, mark)
-            grant = Put(_grant_key(token), b"{}")
+            entry, token = await self._find(text, mark)
             if mark in token.spent:
                 return token
             spent = replace(token, spent=(*token.spent, mark))
+            identifier = entry.key.removeprefix("token/")
             try:
-                revision = entry.revision if entry is not None else 0
-                await self._store.txn([_put(identifier, spent), grant], [Expect(_key(identifier), revision)])
+                operations = [_put(identifier, spent), Put(_grant_key(token), b"{}")]
+                await self._store.txn(operations, [Expect(entry.key, entry.revision)])
                 return spent
             except Conflict:
                 continue
@@ -111,10 +113,12 @@ class Tokens:
         listing = await self._store.list(f"grant/{namespace}/{account}/")
         return frozenset(entry.key.rpartition("/")[2] for entry in listing.entries)
 
-    def _judged(self, entry: Entry | None, secret: str, mark: str) -> Token:
+    async def _find(self, text: str, mark: str) -> tuple[Entry, Token]:
+        identifier, _, secret = text.strip().partition(".")
+        entry = await self._store.get(_key(identifier)) if _is_id(identifier) else None
         token = None if entry is None else _read(entry.value)
         # An unknown token and a wrong secret look alike: nobody learns which tokens exist.
-        if token is None or not hmac.compare_digest(token.secret_sha256, _sha256(secret)):
+        if entry is None or token is None or not hmac.compare_digest(token.secret_sha256, _sha256(secret)):
             raise TokenError("the join token is not known here", f"is it another mesh's? {_MAKE}")
         make = f"meshctl token create --service {token.service} --namespace {token.namespace}"
         if token.expires_s <= self._clock():
@@ -122,7 +126,7 @@ class Tokens:
         if mark not in token.spent and len(token.spent) >= token.uses:
             times = "once" if token.uses == 1 else f"{token.uses} times"
             raise TokenError(f"the join token was used {times}, as often as it may be", f"make a new one: {make}")
-        return token
+        return entry, token
 
 
 _MAKE = "make a new one: meshctl token create --service SERVICE --namespace NAMESPACE"
@@ -132,6 +136,10 @@ def join_file(roots_pem: str, token: str) -> str:
     """The text of a join file: the roots to trust, then the token."""
     body = "\n".join(textwrap.wrap(base64.b64encode(token.encode()).decode(), 64))
     return f"{roots_pem.rstrip()}\n{_BEGIN}\n{body}\n{_END}\n"
+
+
+def _mark(request: bytes) -> str:
+    return hashlib.sha256(request).hexdigest()[:16]
 
 
 def _put(identifier: str, token: Token) -> Put:

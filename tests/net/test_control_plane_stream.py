@@ -344,9 +344,19 @@ class TestLeases:
         async with mesh.sidecar(), mesh.client("stock") as thief:
             await thief.hello("orders-1", service="stock")
             error = await thief.error()
-            assert error.message == "node id orders-1 is in use by account orders"
+            assert error.message == "node id orders-1 in namespace shop is in use by account orders"
             assert not error.final
             assert (await mesh.until(lambda row: row.connected)).account == "orders"
+
+    async def test_nor_by_a_pure_caller_while_its_sidecar_is_away(self, start: Starter) -> None:
+        async with start() as mesh, mesh.sidecar():
+            joined = mesh.joined
+        async with start() as mesh:
+            mesh.joined = {name: Joined(mesh.plane.stream_address, each.identity) for name, each in joined.items()}
+            async with mesh.client("stock") as thief:
+                await thief.hello("orders-1", service="stock", port=None)
+                assert "is in use by account orders" in (await thief.error()).message
+            assert await mesh.endpoints() == {"orders-1": True}
 
     async def test_a_restart_keeps_leases_versions_and_everything_else(self, start: Starter) -> None:
         async with start() as mesh, mesh.sidecar(wants=["orders.shop"]) as client:

@@ -6,7 +6,15 @@ import pytest
 
 from control_plane import register
 from control_plane.compile import Content, Edit
-from control_plane.register import HelloRefused, check_identity, readiness, registration, removal, workload_of
+from control_plane.register import (
+    HelloRefused,
+    check_identity,
+    check_owner,
+    readiness,
+    registration,
+    removal,
+    workload_of,
+)
 from sidecar.control.messages import Hello, Node, PortInfo, WorkloadInfo
 from sidecar.model.clusters import Protocol, ServiceKey, ServicePort, Workload
 
@@ -47,6 +55,15 @@ class TestIdentity:
             refusal.value.hint == "join anew: meshctl token create --service orders --namespace shop --account orders"
         )
         assert refusal.value.final
+
+    def test_an_id_that_another_account_uses_is_taken(self) -> None:
+        check_owner(NODE, "")
+        check_owner(NODE, "orders")
+        with pytest.raises(
+            HelloRefused, match="node id orders-1 in namespace shop is in use by account thief"
+        ) as refusal:
+            check_owner(NODE, "thief")
+        assert not refusal.value.final
 
 
 class TestWorkload:
@@ -107,12 +124,10 @@ class TestRegistration:
         edit = registration(with_registered(made()), made(address="10.0.0.9"))
         assert list(edit.registered) == ["shop/orders-1"]
 
-    def test_an_id_of_another_account_or_service_is_taken(self) -> None:
+    def test_a_node_may_move_to_another_service(self) -> None:
         content = with_registered(made())
-        for other in (made(account="thief"), made(service="stock")):
-            with pytest.raises(HelloRefused, match=r"node id orders-1 in namespace shop is taken by account orders"):
-                registration(content, other)
-        assert registration(content, made(namespace="bank", account="thief"))
+        moved = content.edited(registration(content, made(service="stock")))
+        assert [each.service for each in moved.registered.values()] == ["stock"]
 
     def test_the_mesh_and_each_service_have_room_for_so_many(self, monkeypatch: pytest.MonkeyPatch) -> None:
         content = with_registered(made(), made(name="orders-2"))
