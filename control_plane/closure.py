@@ -41,6 +41,13 @@ class Closures:
             found = self._cache[key] = frozenset(name for name in names if name in self.snapshot.resources)
         return found
 
+    def led_to(self, route: HttpRoute) -> frozenset[str]:
+        """Services and Endpoints that a route needs: its parents and its backends; only such as exist."""
+        services = {parent.service for parent in route.parents}
+        services |= {backend.service for rule in route.rules for backend in rule.backends}
+        names = {f"{kind}/{key.namespace}/{key.name}" for key in services for kind in ("Service", "Endpoints")}
+        return frozenset(name for name in names if name in self.snapshot.resources)
+
     def _add(self, resource: Resource) -> None:
         match resource.body:
             case HttpRoute() as route:

@@ -4,7 +4,8 @@ push.py tells it what arrived and sends what `plan` returns; status and `--wait`
 
 One push is in flight for each session; the newest state goes out after its ACK. A NACK refuses one resource of the push
 under way: the sidecar keeps its last good version of that one, the rest of the push is in force, and that version is
-never sent to this process again. So a bad policy never stands in the way of an endpoint update.
+never sent to this process again. So a bad policy never stands in the way of an endpoint update; and of a refused route,
+the old version's backends are kept up to date, because that version is what the sidecar goes on with.
 """
 
 from dataclasses import dataclass, field
@@ -12,6 +13,7 @@ from enum import Enum
 
 from control_plane.closure import Closures
 from sidecar.model.clusters import ServiceKey
+from sidecar.model.routes import HttpRoute
 from sidecar.model.snapshot import Resource
 
 MAX_WANTS = 4_096  # services that one sidecar may subscribe to
@@ -65,6 +67,7 @@ class Session:
         applied: Version of the newest push that it acknowledged.
         synced: Revision up to which nothing is owed.
         touched: Version of the last push that put or dropped a name.
+        routes: The routes that it serves from.
     """
 
     node: str
@@ -79,6 +82,7 @@ class Session:
     synced: int = -1
     rejected: dict[str, Rejection] = field(default_factory=dict)
     touched: dict[str, int] = field(default_factory=dict)
+    routes: dict[str, HttpRoute] = field(default_factory=dict)
     connected: bool = True
 
     def plan(self, closures: Closures, now_s: float) -> Change | None:
@@ -86,7 +90,7 @@ class Session:
         if self.flight is not None:
             return None
         snapshot = closures.snapshot
-        names = closures.of(self.own, self.version, frozenset(self.wants))
+        names = self._names(closures)
         put = [snapshot.resources[name] for name in sorted(names) if self._owed(snapshot.resources[name])]
         unset = {name for name in self.has if name not in names} | self._newly_absent(closures)
         for name in [name for name in self.rejected if name not in names]:
@@ -108,11 +112,11 @@ class Session:
             if resource.name in flight.nacked:
                 self.rejected[resource.name] = Rejection(resource.version, flight.nacked[resource.name])
             else:
-                self.has[resource.name] = resource.version
-                self.rejected.pop(resource.name, None)
+                self._took(resource)
             self._touch(resource.name, version)
         for name in flight.change.unset:
             self.has.pop(name, None)
+            self.routes.pop(name, None)
             self._touch(name, version)
         self.applied = self.synced = version
         return True
@@ -158,11 +162,25 @@ class Session:
         """Take over what the same process refused on a connection before."""
         if former.instance == self.instance:
             self.rejected = former.rejected
+            self.routes = former.routes
             self.applied = former.applied
+
+    def _names(self, closures: Closures) -> frozenset[str]:
+        """What it should have: the closure of its wants, and what refused routes still lead to in their old version."""
+        names = closures.of(self.own, self.version, frozenset(self.wants))
+        for name in self.rejected.keys() & self.routes.keys() & names:
+            names |= closures.led_to(self.routes[name])
+        return names
+
+    def _took(self, resource: Resource) -> None:
+        self.has[resource.name] = resource.version
+        self.rejected.pop(resource.name, None)
+        if isinstance(resource.body, HttpRoute):
+            self.routes[resource.name] = resource.body
 
     def _owed(self, resource: Resource) -> bool:
         if self.has.get(resource.name) == resource.version:
-            self.rejected.pop(resource.name, None)  # the version that it has is the newest again
+            self._took(resource)  # also when it had refused one in between: that one is gone
             return False
         refused = self.rejected.get(resource.name)
         return refused is None or refused.version != resource.version
@@ -174,7 +192,7 @@ class Session:
         return new
 
     def _concerned(self, revision: int, names: frozenset[str], closures: Closures) -> bool:
-        if not names.isdisjoint(closures.of(self.own, self.version, frozenset(self.wants))):
+        if not names.isdisjoint(self._names(closures)):
             return True
         return any(self.touched.get(name, -1) >= revision or name in self.has for name in names)
 

@@ -121,6 +121,26 @@ class TestAckAndNack:
         assert caller.plan(at(6, *ORDERS), 0.0) is None
         assert caller.rejected == {}
 
+    def test_backends_of_the_route_that_stays_in_force_are_kept_up_to_date(self) -> None:
+        caller = session("orders")
+        both = (*ORDERS, service("v1"), endpoints("v1", "a"), service("v2"), endpoints("v2", "b"))
+        caller.plan(at(5, *both, route("orders", "orders", "v1", version=5)), 0.0)
+        caller.ack(5)
+        moved = route("orders", "orders", "v2", version=6)
+        change = caller.plan(at(6, *both, moved), 0.0)
+        assert names(change)[1] == ["Endpoints/shop/v1", "Service/shop/v1"]
+        caller.nack(6, "HTTPRoute/shop/orders", "bad")
+        caller.ack(6)
+        assert names(caller.plan(at(6, *both, moved), 0.0)) == (["Endpoints/shop/v1", "Service/shop/v1"], [])
+        caller.ack(6)
+        later = (*both[:3], endpoints("v1", "a", "c", version=7), *both[4:], moved)
+        assert names(caller.plan(at(7, *later), 0.0)) == (["Endpoints/shop/v1"], [])
+        caller.ack(7)
+        mended = route("orders", "orders", "v2", version=8)
+        assert names(caller.plan(at(8, *later[:-1], mended), 0.0))[0] == ["HTTPRoute/shop/orders"]
+        caller.ack(8)
+        assert names(caller.plan(at(8, *later[:-1], mended), 0.0)) == ([], ["Endpoints/shop/v1", "Service/shop/v1"])
+
     def test_a_refused_resource_that_is_deleted_is_forgotten(self) -> None:
         caller = session("orders")
         caller.plan(at(5, *ORDERS), 0.0)
