@@ -1,0 +1,291 @@
+"""The attempts machine with plain values: what it returns, in order, for every way a try can end."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from random import Random
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from sidecar.balance.pick import pick
+from sidecar.errors import CONNECT_FAILED, UPSTREAM_PROTOCOL, UPSTREAM_REFUSED, UPSTREAM_RESET
+from sidecar.model.clusters import ClusterKey, Endpoint, ServiceKey
+from sidecar.model.live import LiveRegistry
+from sidecar.model.policies import DEFAULT_POLICY, Ejection, Limits, Retries, Timeouts, TrafficPolicy
+from sidecar.policy import attempts
+from sidecar.policy.attempts import Answer, Exchange, Step, Try, Wait
+from sidecar.policy.retry import Failure, GiveUp
+
+KEY = ClusterKey(ServiceKey("shop", "orders"), 8080)
+RESET = Failure(UPSTREAM_RESET, None, False)
+REFUSED = Failure(CONNECT_FAILED, None, True)
+
+
+class Machine:
+    """One cluster and its exchanges, on a clock of its own."""
+
+    def __init__(self, names: Sequence[str] = ("a", "b", "c"), policy: TrafficPolicy = DEFAULT_POLICY) -> None:
+        self.live = LiveRegistry()
+        self.endpoints = tuple(Endpoint(id=name, service_port=8080, host=name, port=1) for name in names)
+        self.policy = policy
+        self.rng = Random(7)
+        self.now_s = 100.0
+
+    def start(self, method: bytes = b"GET", *, key: bool = False, ends_in_s: float | None = 15.0) -> Exchange:
+        return attempts.start(
+            self.live,
+            KEY,
+            self.endpoints,
+            True,
+            self.policy,
+            pick,
+            method=method,
+            idempotency_key=key,
+            per_try_s=None,
+            ends_at_s=None if ends_in_s is None else self.now_s + ends_in_s,
+            now_s=self.now_s,
+        )
+
+    def next(self, exchange: Exchange) -> Step:
+        return attempts.next_step(exchange, self.now_s, self.rng)
+
+    def tell(self, exchange: Exchange, result: Failure | None) -> None:
+        attempts.outcome(exchange, result, self.now_s, self.rng)
+
+    def play(self, exchange: Exchange, results: Sequence[Failure | None]) -> tuple[list[str], Answer]:
+        """Let tries end as told until the machine answers; endpoints tried, and the answer."""
+        tried = []
+        left = list(results)
+        while True:
+            step = self.next(exchange)
+            if isinstance(step, Try):
+                tried.append(step.endpoint.id)
+                self.tell(exchange, left.pop(0))
+            elif isinstance(step, Wait):
+                assert 0.0 < step.delay_s <= 0.25
+                self.now_s += step.delay_s
+            else:
+                return tried, step
+
+
+def test_a_first_success_is_forwarded() -> None:
+    machine = Machine()
+    exchange = machine.start()
+    tried, answer = machine.play(exchange, [None])
+
+    assert len(tried) == 1
+    assert answer == Answer(None, None)
+    attempts.finish(exchange)
+
+
+def test_the_endpoint_stays_busy_until_finish_and_is_given_back_once() -> None:
+    machine = Machine(["a"])
+    exchange = machine.start()
+    machine.play(exchange, [None])
+    cluster = machine.live.cluster(KEY)
+    assert (cluster.in_flight, cluster.endpoints["a"].in_flight) == (1, 1)
+    attempts.finish(exchange)
+    attempts.finish(exchange)
+
+    assert (cluster.in_flight, cluster.endpoints["a"].in_flight) == (0, 0)
+
+
+def test_every_try_goes_somewhere_new_while_it_can() -> None:
+    machine = Machine()
+    tried, answer = machine.play(machine.start(), [RESET, RESET, RESET])
+
+    assert sorted(tried) == ["a", "b", "c"]
+    assert answer == Answer(UPSTREAM_RESET, GiveUp.ATTEMPTS)
+
+
+def test_with_two_endpoints_a_third_try_does_not_repeat_the_last() -> None:
+    tried, _ = Machine(["a", "b"]).play(Machine(["a", "b"]).start(), [RESET, RESET, RESET])
+    assert tried[0] != tried[1] != tried[2]
+
+
+def test_a_single_endpoint_is_tried_again() -> None:
+    machine = Machine(["a"])
+    tried, answer = machine.play(machine.start(), [RESET, None])
+    assert (tried, answer.fault) == (["a", "a"], None)
+
+
+@pytest.mark.parametrize(("key", "tries"), [(False, 1), (True, 2)])
+def test_a_post_that_may_have_been_taken_needs_an_idempotency_key(key: bool, tries: int) -> None:
+    machine = Machine()
+    tried, answer = machine.play(machine.start(b"POST", key=key), [RESET, None])
+
+    assert len(tried) == tries
+    assert answer.denied is (None if key else GiveUp.METHOD)
+
+
+@pytest.mark.parametrize("failure", [REFUSED, Failure(UPSTREAM_REFUSED, None, True), Failure(None, 503, True)])
+def test_an_untouched_post_goes_elsewhere_at_once(failure: Failure) -> None:
+    machine = Machine()
+    exchange = machine.start(b"POST")
+    assert isinstance(machine.next(exchange), Try)
+    machine.tell(exchange, failure)
+    assert isinstance(machine.next(exchange), Try)
+
+
+def test_a_503_is_tried_again_and_forwarded_when_tries_are_used_up() -> None:
+    machine = Machine()
+    busy = Failure(None, 503, False)
+    exchange = machine.start()
+    tried, answer = machine.play(exchange, [busy, busy, busy])
+
+    assert len(tried) == 3
+    assert answer == Answer(None, GiveUp.ATTEMPTS)
+    assert exchange.current is not None, "its answer is still to be forwarded"
+    attempts.finish(exchange)
+    assert all(live.in_flight == 0 for live in machine.live.cluster(KEY).endpoints.values())
+
+
+def test_a_500_counts_against_the_endpoint_and_is_forwarded() -> None:
+    machine = Machine()
+    exchange = machine.start()
+    tried, answer = machine.play(exchange, [Failure(None, 500, False)])
+
+    assert answer == Answer(None, None)
+    assert machine.live.cluster(KEY).endpoints[tried[0]].failures == 1
+
+
+def test_a_body_that_is_gone_is_not_sent_again() -> None:
+    machine = Machine()
+    exchange = machine.start()
+    machine.next(exchange)
+    exchange.replayable = False
+    machine.tell(exchange, RESET)
+
+    assert machine.next(exchange) == Answer(UPSTREAM_RESET, GiveUp.BODY_TOO_BIG)
+
+
+def test_no_try_begins_after_the_deadline() -> None:
+    machine = Machine()
+    exchange = machine.start(ends_in_s=1.0)
+    machine.next(exchange)
+    machine.now_s += 1.0
+    machine.tell(exchange, RESET)
+    step = machine.next(exchange)
+
+    assert isinstance(step, Answer)
+    assert step.denied is GiveUp.DEADLINE
+
+
+def test_a_request_whose_time_is_over_is_answered_504() -> None:
+    machine = Machine()
+    exchange = machine.start(ends_in_s=0.0)
+    step = machine.next(exchange)
+
+    assert isinstance(step, Answer)
+    assert step.fault is not None
+    assert (step.fault.flag, step.fault.status) == ("UT", 504)
+
+
+def test_a_try_has_its_own_end_within_the_request() -> None:
+    machine = Machine(policy=TrafficPolicy(timeouts=Timeouts(per_try_s=3.0)))
+    early, late = machine.next(machine.start(ends_in_s=15.0)), machine.next(machine.start(ends_in_s=1.0))
+
+    assert isinstance(early, Try)
+    assert isinstance(late, Try)
+    assert (early.until_s, late.until_s) == (103.0, 101.0)
+
+
+@pytest.mark.parametrize("names", [[], ["a"]])
+def test_no_endpoint_is_uh(names: list[str]) -> None:
+    machine = Machine(names)
+    machine.endpoints = tuple(Endpoint(id=name, service_port=8080, host=name, port=1, ready=False) for name in names)
+    step = machine.next(machine.start())
+
+    assert isinstance(step, Answer)
+    assert step.fault is not None
+    assert (step.fault.flag, step.fault.status) == ("UH", 503)
+
+
+def test_a_full_cluster_refuses_without_counting() -> None:
+    machine = Machine(policy=TrafficPolicy(limits=Limits(requests=1)))
+    first, second = machine.start(), machine.start()
+    step = machine.next(second)
+
+    assert isinstance(step, Answer)
+    assert step.fault is not None
+    assert step.fault.flag == "UO"
+    attempts.finish(second)
+    assert machine.live.cluster(KEY).in_flight == 1
+    attempts.finish(first)
+
+
+def test_a_route_to_an_unknown_service_is_answered_500() -> None:
+    machine = Machine()
+    exchange = attempts.start(
+        machine.live, KEY, (), False, DEFAULT_POLICY, pick,
+        method=b"GET", idempotency_key=False, per_try_s=None, ends_at_s=None, now_s=0.0,
+    )  # fmt: skip
+    step = machine.next(exchange)
+
+    assert isinstance(step, Answer)
+    assert step.fault is not None
+    assert (step.fault.flag, step.fault.status) == ("NC", 500)
+
+
+def test_a_failing_endpoint_is_ejected_and_told() -> None:
+    machine = Machine(policy=TrafficPolicy(ejection=Ejection(consecutive_failures=1), retries=Retries(attempts=0)))
+    exchange = machine.start()
+    tried, _ = machine.play(exchange, [RESET])
+
+    assert exchange.ejected is not None
+    assert exchange.ejected.endpoint == tried[0]
+    others = {machine.play(machine.start(), [None])[0][0] for _ in range(30)}
+    assert others == {"a", "b", "c"} - set(tried)
+
+
+def test_retries_stay_within_the_budget() -> None:
+    machine = Machine(policy=TrafficPolicy(ejection=Ejection(max_percent=0)))
+    retries = 0
+    for _ in range(1000):
+        exchange = machine.start()
+        tried, _ = machine.play(exchange, [RESET, RESET, RESET])
+        retries += len(tried) - 1
+        attempts.finish(exchange)
+        machine.now_s += 0.01
+
+    assert retries <= 1000 * 0.2 + 3 * 20
+
+
+RESULTS = st.sampled_from(
+    [None, RESET, REFUSED, Failure(None, 503, False), Failure(None, 503, True), Failure(None, 500, False),
+     Failure(UPSTREAM_PROTOCOL, None, False)]
+)  # fmt: skip
+
+
+@given(
+    results=st.lists(RESULTS, min_size=12, max_size=12),
+    names=st.lists(st.sampled_from("abcd"), unique=True, max_size=4),
+    method=st.sampled_from([b"GET", b"POST", b"PUT"]),
+    key=st.booleans(),
+    extra=st.integers(0, 5),
+)
+def test_whatever_happens_it_ends_and_gives_everything_back(
+    results: list[Failure | None], names: list[str], method: bytes, key: bool, extra: int
+) -> None:
+    machine = Machine(names, TrafficPolicy(retries=Retries(attempts=extra)))
+    exchange = machine.start(method, key=key)
+    tried, answer = machine.play(exchange, results)
+    attempts.finish(exchange)
+    cluster = machine.live.cluster(KEY)
+
+    assert len(tried) <= extra + 1
+    assert all(one != other for one, other in pairwise(tried)) or len(names) == 1
+    assert cluster.in_flight == 0
+    assert all(live.in_flight == 0 for live in cluster.endpoints.values())
+    assert (answer.fault is None) == (
+        bool(tried) and (results[len(tried) - 1] is None or not _is_fault(results, tried))
+    )
+    for number, result in enumerate(results[: max(0, len(tried) - 1)]):
+        assert result is not None
+        assert result.untouched or method != b"POST" or key, f"try {number} of a POST was repeated"
+
+
+def _is_fault(results: list[Failure | None], tried: list[str]) -> bool:
+    last = results[len(tried) - 1]
+    return last is not None and last.fault is not None
