@@ -58,7 +58,7 @@ class FakeControlPlane:
 
     Attributes:
         resources: What it pushes, by name; change it and call `push`.
-        version: The store's revision; each `push` counts it up.
+        version: The store's revision; each `put` counts it up.
         tokens: Account by token.
         refuse: Error to answer each kind of message with (`m.Join`, `m.Hello`, `m.Renew`) instead of the usual.
         conversations: Every stream so far, in order.
@@ -84,12 +84,12 @@ class FakeControlPlane:
     # -- what a test does --------------------------------------------------------------------------------------------
 
     def put(self, name: str, document: str) -> None:
-        """Have a resource; the next `push` sends it."""
-        self.resources[name] = Item(name=name, version=self.version + 1, document=document)
+        """Have a resource in a new version; the next `push` sends it."""
+        self.version += 1
+        self.resources[name] = Item(name=name, version=self.version, document=document)
 
     async def push(self) -> int:
-        """Tell every stream what it lacks; return the new version."""
-        self.version += 1
+        """Tell every stream what it lacks; return the version."""
         for conversation in self.standing:
             await self._owe(conversation)
         return self.version
