@@ -1,0 +1,110 @@
+"""Both sides are told to do the same work: 100 routes, a split, the product's policies."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from bench import backend, mesh
+from bench.proxies.documents import RULES_A_ROUTE, write_folder
+from bench.proxies.envoy_config import Config, configuration, seconds
+from bench.proxies.sidecar import bootstrap_of
+from sidecar.config.files import load_bootstrap, load_static_folder
+from sidecar.model.clusters import EndpointSet, Mesh, Plain
+from sidecar.model.policies import DEFAULT_POLICY
+from sidecar.model.routes import HttpRoute
+
+PORT = 8080
+
+
+def envoy() -> Config:
+    resources: Config = json.loads(json.dumps(configuration(PORT, Path("/tmp/access.log"))))["static_resources"]
+    return resources
+
+
+def envoy_routes() -> list[Config]:
+    manager = envoy()["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    routes: list[Config] = manager["route_config"]["virtual_hosts"][0]["routes"]
+    return routes
+
+
+def test_a_hundred_routes_of_which_three_match_by_header() -> None:
+    routes = mesh.make_routes()
+
+    assert len(routes) == 100
+    assert [route.header for route in routes[:3]] == [mesh.CANARY_HEADER] * 3
+    assert all(route.header is None and dict(route.weights) == {"v1": 90, "v2": 10} for route in routes[3:])
+    assert {len(addresses) for addresses in mesh.ENDPOINTS.values()} == {3}
+
+
+def test_envoy_has_the_routes_in_order_of_precedence() -> None:
+    routes = envoy_routes()
+
+    assert [route["match"]["path_separated_prefix"] for route in routes] == [r.prefix for r in mesh.make_routes()]
+    assert [index for index, route in enumerate(routes) if "headers" in route["match"]] == [0, 1, 2]
+
+
+def test_envoy_has_the_products_policies() -> None:
+    route, cluster = envoy_routes()[50]["route"], envoy()["clusters"][0]
+
+    assert route["timeout"] == f"{DEFAULT_POLICY.timeouts.request_s:g}s"
+    assert route["retry_policy"]["num_retries"] == DEFAULT_POLICY.retries.attempts
+    assert route["retry_policy"]["retry_on"] == "connect-failure,gateway-error,refused-stream"
+    assert cluster["outlier_detection"]["consecutive_5xx"] == DEFAULT_POLICY.ejection.consecutive_failures
+    assert cluster["circuit_breakers"]["thresholds"][0]["max_requests"] == DEFAULT_POLICY.limits.requests
+
+
+def test_envoy_durations_keep_milliseconds_and_no_limit_is_zero() -> None:
+    assert [seconds(value) for value in (0.025, 15.0, None)] == ["0.025s", "15s", "0s"]
+
+
+def test_our_folder_is_valid_and_holds_the_same_routes(tmp_path: Path) -> None:
+    write_folder(tmp_path / "mesh.d", PORT)
+    snapshot, warnings = load_static_folder(tmp_path / "mesh.d", mesh=False)
+    resources = snapshot.resources.values()
+
+    assert warnings == []
+    routes = [resource.body for resource in resources if isinstance(resource.body, HttpRoute)]
+    assert sum(len(route.rules) for route in routes) == 100
+    assert max(len(route.rules) for route in routes) <= RULES_A_ROUTE
+    sets = {r.body.service.name: r.body for r in resources if isinstance(r.body, EndpointSet)}
+    assert {name: len(found.endpoints) for name, found in sets.items()} == {"orders": 6, "orders-v1": 3, "orders-v2": 3}
+    assert all(isinstance(endpoint.hop, Plain) for endpoint in sets["orders"].endpoints)
+
+
+def test_with_an_inbound_port_every_endpoint_is_behind_a_sidecar(tmp_path: Path) -> None:
+    write_folder(tmp_path / "mesh.d", PORT, inbound=15006)
+    snapshot, _ = load_static_folder(tmp_path / "mesh.d", mesh=True)
+
+    endpoints = [e for r in snapshot.resources.values() if isinstance(r.body, EndpointSet) for e in r.body.endpoints]
+    assert endpoints
+    assert all(isinstance(e.hop, Mesh) and (e.host, e.port) == ("127.0.0.1", 15006) for e in endpoints)
+
+
+@pytest.mark.parametrize("fast_path", [True, False])
+def test_the_bootstrap_says_which_path_is_measured(tmp_path: Path, fast_path: bool) -> None:
+    (tmp_path / "mesh.d").mkdir()
+    file = tmp_path / "sidecar.yaml"
+    file.write_text(json.dumps(bootstrap_of("frontend", fast_path=fast_path)))
+
+    bootstrap, warnings = load_bootstrap(file, {})
+    assert bootstrap.fast_path is fast_path
+    assert bootstrap.outbound.listen[0].port == 0
+    assert warnings == []
+
+
+@pytest.mark.parametrize("size", [40, 80, 1024, 16_384])
+def test_the_backends_body_has_exactly_the_size_and_is_json(size: int) -> None:
+    text = backend.body(size)
+
+    assert len(text) == size
+    assert json.loads(text)["state"] == "paid"
+
+
+def test_the_backend_listens_at_every_endpoint_and_names_its_version(tmp_path: Path) -> None:
+    text = backend.configuration(8080, 80, tmp_path)
+
+    for version, addresses in mesh.ENDPOINTS.items():
+        for address in addresses:
+            assert re.search(rf"listen {address}:8080 [^}}]*x-version {version};", text)
