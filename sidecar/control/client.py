@@ -84,7 +84,7 @@ class ControlClient:
         self.instance = secrets.token_hex(8)
         join_file = config.join_file if identity_files is None else None
         self.keeper = IdentityKeeper(
-            join_file, self._identity_changed, rng=rng, now_unix=now_unix, make_request=make_request
+            join_file, self._identity_changed, self.complain, rng=rng, now_unix=now_unix, make_request=make_request
         )
         self._dial = dial or Dialer(config, self.keeper, identity_files, self.complain).dial
         self._config = config
@@ -104,6 +104,7 @@ class ControlClient:
         self._sessions = 0
         self._trouble: Trouble | None = None
         self._said = ""
+        self._complaint = ""
         self._since_s = now_unix()
         self._fresh_s = 0.0  # when the control plane last confirmed the configuration, unix seconds
 
@@ -230,8 +231,10 @@ class ControlClient:
                     self.complain(problem.trouble)
 
     def complain(self, trouble: Trouble) -> None:
-        """The control plane refuses something; the stream goes on."""
-        self._log(str(trouble))
+        """Something is refused or does not work, and the stream goes on without it; the same thing is said once."""
+        if str(trouble) != self._complaint:
+            self._complaint = str(trouble)
+            self._log(self._complaint)
 
     # -- inside ------------------------------------------------------------------------------------------------------
 

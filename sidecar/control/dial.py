@@ -70,6 +70,7 @@ class Dialer:
 
     async def _join(self, file: JoinFile) -> None:
         roots_from = str(self._config.join_file)
+        await self._keeper.prepare()
         stream = await connect(self._config.address, _context(None, file.bundle_pem, roots_from), roots_from)
 
         async def ask_here(question: Message) -> Message:

@@ -65,6 +65,7 @@ class IdentityKeeper:
         self,
         join_file: Path | None,
         changed: Callable[[Identity], None],
+        complain: Callable[[Trouble], None],
         *,
         rng: Random,
         now_unix: Callable[[], float],
@@ -76,6 +77,7 @@ class IdentityKeeper:
         self.trouble: Trouble | None = None
         self._join_file = join_file
         self._changed = changed
+        self._complain = complain
         self._rng = rng
         self._now_unix = now_unix
         self._make_request = make_request
@@ -110,7 +112,7 @@ class IdentityKeeper:
         except TroubleError as problem:
             if who is None:
                 raise
-            self.trouble = problem.trouble
+            self._note(problem.trouble)
             return None
         if found is None or (who is not None and found.digest == self.joined_with):
             return None
@@ -119,6 +121,10 @@ class IdentityKeeper:
                 raise TroubleError(self._refusal[1])
             return None
         return found
+
+    async def prepare(self) -> None:
+        """Make key and request now: a child may take seconds, and a peer that connects is soon expected to speak."""
+        self._request = self._request or await self._make_request()
 
     def join_file_changed(self) -> bool:
         """Whether there is a join file now that was neither used nor refused."""
@@ -132,7 +138,9 @@ class IdentityKeeper:
 
         The request is kept until it was answered: a token may be spent again for the same request, not for another.
         """
-        request = self._request = self._request or await self._make_request()
+        await self.prepare()
+        request = self._request
+        assert request is not None
         with trio.move_on_after(ANSWER_S):
             answer = await ask(Join(token=file.token, csr=request.csr_pem.decode()))
             if isinstance(answer, Cert):
@@ -174,7 +182,7 @@ class IdentityKeeper:
                 failures = 0
             except TroubleError as problem:
                 failures += 1
-                self.trouble = problem.trouble
+                self._note(problem.trouble)
                 who = self.identity
                 left_s = 0.0 if who is None else who.not_after_s - self._now_unix()
                 await trio.sleep(retry_after_s(failures, left_s, self._rng))
@@ -208,7 +216,9 @@ class IdentityKeeper:
                 await self._rotate.wait()
 
     async def _renew(self, send: Send) -> None:
-        request = self._request = self._request or await self._make_request()
+        await self.prepare()
+        request = self._request
+        assert request is not None
         match await self._answer_to(Renew(csr=request.csr_pem.decode()), send):
             case Cert() as cert:
                 self._request = None
@@ -227,6 +237,10 @@ class IdentityKeeper:
         return self._answer
 
     # -- both --------------------------------------------------------------------------------------------------------
+
+    def _note(self, trouble: Trouble) -> None:
+        self.trouble = trouble
+        self._complain(trouble)
 
     def _identity_of(self, cert: Cert, request: KeyRequest) -> Identity:
         try:

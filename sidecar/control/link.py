@@ -74,7 +74,7 @@ async def connect(address: HostPort, context: ssl.SSLContext, roots_from: str) -
     with trio.move_on_after(DIAL_S):
         try:
             tcp = await trio.open_tcp_stream(address.host, address.port)
-        except OSError as failure:
+        except (OSError, UnicodeError) as failure:  # UnicodeError: a name that is none
             sentence = f"{where} cannot be reached ({_reason(failure)})"
             raise TroubleError(Trouble(sentence, "is it running, and is control_plane.address right?")) from None
         return await _secured(tcp, context, where, roots_from)

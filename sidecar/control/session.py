@@ -103,6 +103,9 @@ class Session:
         """Speak until the stream ends; return why. Cancelled, it says `bye` first, within BYE_S."""
         try:
             await self.send(self._hello)
+        except WireError as problem:
+            return Trouble(f"the greeting could not be sent ({problem})")
+        try:
             async with trio.open_nursery() as nursery:
                 for task in (self._read, self._write, self._beat, self._report, self._tell_wants):
                     nursery.start_soon(self._until_it_ends, task, nursery.cancel_scope)

@@ -11,7 +11,10 @@ class Sink(Protocol):
     """Called from the client's own task; every method returns at once."""
 
     def apply(self, push: Push) -> Applied:
-        """Put a push in force (state.apply_push) and say what came of it."""
+        """Put a push in force and say what came of it.
+
+        `applied = client.applied.after(push, parse_wire, client.wants())` does it; serve from `applied.snapshot`.
+        """
 
     def identity_changed(self, identity: Identity) -> None:
         """Use this identity for new connections."""

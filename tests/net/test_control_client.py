@@ -440,6 +440,13 @@ async def test_something_that_says_nothing(tmp_path: Path, monkeypatch: pytest.M
             await sidecar.until_said("did not finish the TLS handshake within 0.1 s")
 
 
+async def test_a_name_that_does_not_resolve(tmp_path: Path) -> None:
+    FakeControlPlane().write_join_file(tmp_path / "join.pem")
+    sidecar = Sidecar(tmp_path, HostPort("x" * 64 + ".invalid", 15012))
+    async with sidecar.running():
+        await sidecar.until_said("cannot be reached (")
+
+
 async def test_something_that_closes_at_once(tmp_path: Path) -> None:
     async def close(stream: trio.SocketStream) -> None:
         await stream.aclose()

@@ -3,6 +3,8 @@
 import errno
 import os
 import stat
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -94,6 +96,37 @@ async def test_an_ending_writer_still_writes_the_newest(tmp_path: Path) -> None:
         writer.put(numbered(2))
         nursery.cancel_scope.cancel()
     assert load(tmp_path / "a.cache", parse_wire).content == numbered(2)
+
+
+WRITE_FOR_EVER = """
+import sys
+from pathlib import Path
+from sidecar.control.cache import write
+from sidecar.control.cache_file import CacheContent
+number = 0
+while True:
+    number += 1
+    write(Path(sys.argv[1]), CacheContent(saved_at_s=float(number), joined_with="x" * (number % 128)))
+    if number == 1:
+        print("ready", flush=True)
+"""
+
+
+@pytest.mark.slow
+def test_a_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:
+    path = tmp_path / "a.cache"
+    for turn in range(6):
+        child = subprocess.Popen([sys.executable, "-c", WRITE_FOR_EVER, str(path)], stdout=subprocess.PIPE)
+        with child:
+            assert child.stdout is not None
+            child.stdout.readline()
+            with pytest.raises(subprocess.TimeoutExpired):
+                child.wait(0.007 * turn)  # another moment each time
+            child.kill()
+        loaded = load(path, parse_wire)
+        assert loaded.problems == ()
+        assert loaded.content is not None
+        assert [each.name for each in tmp_path.iterdir()] == ["a.cache"]
 
 
 async def until(true: Callable[[], bool]) -> None:

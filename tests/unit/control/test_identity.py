@@ -34,9 +34,15 @@ class Fixture:
         self.fake.now_unix = self.now_unix
         self.start_s = trio.current_time()
         self.changes: list[Identity] = []
+        self.complaints: list[Trouble] = []
         self.requests = 0
         self.keeper = IdentityKeeper(
-            join_file, self.changes.append, rng=Random(1), now_unix=self.now_unix, make_request=self.make_request
+            join_file,
+            self.changes.append,
+            self.complaints.append,
+            rng=Random(1),
+            now_unix=self.now_unix,
+            make_request=self.make_request,
         )
 
     def now_unix(self) -> float:
@@ -186,6 +192,7 @@ async def test_an_identity_needs_no_join_file(autojump_clock: MockClock, tmp_pat
     here.keeper.restore(pki().identity())
     assert here.keeper.join_due() is None
     assert "there is no such file" in str(here.keeper.trouble)
+    assert here.complaints == [here.keeper.trouble]
 
 
 @pytest.mark.parametrize("part", ["chain", "bundle"])

@@ -1,6 +1,7 @@
 """One stream on virtual time: what is said when, what is answered, and every way it can end."""
 
 from collections.abc import Awaitable, Callable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -335,6 +336,13 @@ async def test_what_cannot_be_understood_ends_it(autojump_clock: MockClock, data
     assert trouble.sentence.startswith(f"{WHERE} sent what this version does not understand ({reason[:20]}")
     assert reason in trouble.sentence
     assert trouble.hint == "run the same version on both sides"
+
+
+async def test_a_greeting_that_fits_no_frame_is_an_end_and_no_crash() -> None:
+    ours, _ = memory_stream_pair()
+    hello = replace(HELLO, have={"x" * MAX_FRAME_BYTES: 1})
+    session = Session(ours, hello, FakeDesk(), where=WHERE, roots_from="x", report_interval_s=2.0)
+    assert "the greeting could not be sent (hello: " in str(await session.run())
 
 
 async def test_a_broken_stream_ends_it(autojump_clock: MockClock) -> None:

@@ -16,8 +16,8 @@ TEXT = st.text(
 )  # a small alphabet: the whole of Unicode takes a second to load
 JSON_VALUES = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | TEXT,
-    lambda inner: st.lists(inner, max_size=4) | st.dictionaries(TEXT, inner, max_size=4),
-    max_leaves=12,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3),
+    max_leaves=6,
 )
 MESSAGES = st.dictionaries(TEXT, JSON_VALUES, max_size=4).map(lambda made: {**made, "type": "push"})
 
@@ -26,7 +26,7 @@ def framed(body: bytes) -> bytes:
     return len(body).to_bytes(4, "big") + body
 
 
-@given(messages=st.lists(MESSAGES, max_size=5), cuts=st.lists(st.integers(0, 400), max_size=20))
+@given(messages=st.lists(MESSAGES, max_size=3), cuts=st.lists(st.integers(0, 400), max_size=20))
 def test_the_same_bytes_give_the_same_messages_however_they_are_cut(
     messages: list[dict[str, Any]], cuts: list[int]
 ) -> None:
