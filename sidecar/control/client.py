@@ -357,7 +357,6 @@ class ControlClient:
         self._sink.identity_changed(identity)
 
     def _identity_changed(self, identity: Identity) -> None:
-        self._log(f"new certificate for {identity.spiffe_id}")
         self._sink.identity_changed(identity)
         self._save()
 
