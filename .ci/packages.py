@@ -1,7 +1,8 @@
-"""The Debian packages that the tests need on this checkout: those of `needs(...)` marks, and those of the bench.
+"""The Debian packages that are missing for the tests' `needs(...)` marks and for the bench.
 
 Run by .ci/run with the project's Python; prints one line. Reads the tests instead of a second list, so that a test that
-comes with a new tool brings its package along.
+comes with a new tool brings its package along. Asks for tools, not for packages: a tool may be there from elsewhere,
+and the package would then not install over it.
 """
 
 import ast
@@ -11,7 +12,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from tests.support.needs import PACKAGES  # noqa: E402 - the path comes first
+from tests.support.needs import PACKAGES, find  # noqa: E402 - the path comes first
 
 _BENCH = ("nginx", "wrk")
 
@@ -35,7 +36,7 @@ def main() -> int:
     if unknown:
         print(f"tests/support/needs.py knows no package for: {', '.join(unknown)}", file=sys.stderr)
         return 1
-    print(*sorted({PACKAGES[tool] for tool in tools.union(_BENCH)}))
+    print(*sorted({PACKAGES[tool] for tool in tools.union(_BENCH) if find(tool) is None}))
     return 0
 
 
