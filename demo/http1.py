@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import h11
 import trio
 
-MAX_BODY_BYTES = 65_536
+MAX_BODY_BYTES = 4 * 1024 * 1024  # a page of metrics is the largest that anybody asks for
 IDLE_S = 75.0  # a sidecar keeps a connection to its app for 3 s: of the two, the app must not close first
 READ_BYTES = 16_384
 

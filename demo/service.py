@@ -88,20 +88,24 @@ class Service:
         await trio.sleep(work_ms / 1000)
         said: dict[str, object] = {"service": self.name, "version": self.version, "id": self.id}
         said |= {"caller": caller, "work_ms": work_ms}
-        status = 200
         if self.calls is not None:
-            status, said["called"] = await self._call(*self.calls, request)
+            answer = await self._call(*self.calls, request)
+            if answer.status != 200:
+                return answer
+            said["called"] = json.loads(answer.body)
         self.served[caller if caller in self.served or len(self.served) < MAX_CALLERS else "others"] += 1
-        return _json(status, said)
+        return _json(200, said)
 
-    async def _call(self, name: str, address: str, request: Request) -> tuple[int, object]:
+    async def _call(self, name: str, address: str, request: Request) -> Answer:
         """Ask the service below for its part; a failure there is a failure here."""
-        fields = {name: request.fields[name] for name in PASSED_ON if name in request.fields}
+        fields = {field: request.fields[field] for field in PASSED_ON if field in request.fields}
         try:
             answer = await ask(address, Request(request.method, "/", fields | {"host": name}, request.body))
-            return answer.status, json.loads(answer.body) if answer.status == 200 else answer.body.decode("latin-1")
-        except (NoAnswer, ValueError) as exc:
-            return 502, f"{name}: {exc}"
+        except NoAnswer as exc:
+            return _json(502, {"error": f"{self.name} -> {name}: {exc}"})
+        if answer.status == 200:
+            return answer
+        return _json(answer.status, {"error": f"{self.name} -> {name}: {answer.body.decode('latin-1').strip()}"})
 
 
 def caller_of(request: Request) -> str:

@@ -69,7 +69,7 @@ async def test_nobody_below_is_a_502_that_says_who(autojump_clock: trio.testing.
     answer = await Service("orders", calls=("stock", "127.0.0.1:1")).handle(Request())
 
     assert answer.status == 502
-    assert said(answer)["called"].startswith("stock: 127.0.0.1:1")
+    assert said(answer)["error"].startswith("orders -> stock: 127.0.0.1:1")
 
 
 async def test_other_paths_are_not_work() -> None:
