@@ -146,7 +146,7 @@ class Demo:
             screen.pasteable([*move, *own], width),
             screen.pasteable([meshctl, "status", *own], width),
             f"  kill -9 {mesh.processes['orders-1'].pid}   # the app orders-1, with requests in it",
-            f"API: {mesh.server}/v1/status (bearer token: {mesh.token_file})",
+            f"API: {mesh.server}/v1/status, with the bearer token in that file",
         ]
 
     def _summary(self, summary: Summary) -> list[str]:

@@ -15,7 +15,8 @@ from rich.text import Text
 
 from demo.watch import Recent, Watch
 
-COLUMNS = ("SERVICE", "REQ/S", "SUCCESS", "P50", "P99", "SPLIT", "WANTED", "READY", "EJECTED", "CONFIG", "CALLED BY")
+# Times in milliseconds, shares in percent: short enough for a terminal of 80 columns.
+COLUMNS = ("SERVICE", "REQ/S", "GOOD", "P50", "P99", "SPLIT", "WANTED", "READY", "EJECTED", "CONFIG", "CALLED BY")
 LEFT = ("SERVICE", "CALLED BY")
 
 
@@ -58,24 +59,29 @@ def rows(seen: Seen, watch: Watch, recent: Recent) -> list[list[str]]:
                 share(recent.versions[version] / answered) if version and answered else "",
                 share(wanted.get(version)),
                 *_endpoints(seen, service, version),
-                ", ".join(sorted(watch.callers.get(service, ()))),
+                ", ".join(sorted(map(short, watch.callers.get(service, ())))),
             ]
         )
     return made
 
 
+def short(spiffe_id: str) -> str:
+    """`shop/frontend` for spiffe://mesh.local/ns/shop/sa/frontend; the summary has whole identities."""
+    return spiffe_id.partition("/ns/")[2].replace("/sa/", "/") or "nobody known"
+
+
 def golden(rate: float | None, success: float | None, p50_ms: float | None, p99_ms: float | None) -> list[str]:
     """Four cells."""
-    cells = ["" if rate is None else f"{rate:.0f}", share(success)]
-    return [*cells, *("" if value is None else f"{value:.0f} ms" for value in (p50_ms, p99_ms))]
+    rate_cell, p50_cell, p99_cell = ("" if value is None else f"{value:.0f}" for value in (rate, p50_ms, p99_ms))
+    return [rate_cell, share(success), p50_cell, p99_cell]
 
 
 def share(value: float | None) -> str:
-    """A part of one as a percentage; never rounded up to a full hundred."""
+    """A part of one in percent; never rounded up to a full hundred."""
     if value is None:
         return ""
     percent = value * 100
-    return "<100 %" if 99.95 <= percent < 100 else f"{percent:.1f} %".replace("100.0", "100")
+    return "<100" if 99.95 <= percent < 100 else f"{percent:.1f}".removesuffix(".0")
 
 
 def _endpoints(seen: Seen, service: str, version: str) -> list[str]:
@@ -96,7 +102,9 @@ def _find(found: Iterable[dict[str, Any]], **wanted: str) -> dict[str, Any]:
 
 def live(seen: Seen, watch: Watch, recent: Recent, head: str, commands: Sequence[str]) -> RenderableType:
     """Everything that the terminal shows."""
-    table = Table(title=head, title_justify="left", title_style="bold", header_style="bold", expand=False)
+    table = Table(
+        title=head, title_justify="left", title_style="bold", header_style="bold", box=None, padding=(0, 1, 0, 0)
+    )
     for name in COLUMNS:
         table.add_column(name, justify="left" if name in LEFT else "right", overflow="fold")
     for cells in rows(seen, watch, recent):
@@ -113,7 +121,7 @@ def line(seen: Seen, watch: Watch, recent: Recent, head: str) -> str:
     split = ", ".join(f"{version} {count}" for version, count in sorted(recent.versions.items()))
     config = {row["applied"] for row in seen.status.get("sidecars", [])}
     ejected = [row["endpoint"].rpartition("/")[2] for row in seen.stats.get("ejected", [])]
-    parts = [head, f"{recent.rate:.0f} req/s, {share(recent.success) or 'no'} success, p99 {recent.p99_ms or 0:.0f} ms"]
+    parts = [head, f"{recent.rate:.0f} req/s, {share(recent.success) or 0} % good, p99 {recent.p99_ms or 0:.0f} ms"]
     parts.append(f"{watch.service} in the last seconds: {split or 'nothing'}")
     parts.append("control plane away" if seen.away else f"config {'/'.join(map(str, sorted(config)))}")
     return "; ".join([*parts, f"ejected {', '.join(sorted(ejected)) or 'none'}"])
