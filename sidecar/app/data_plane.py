@@ -82,6 +82,7 @@ class DataPlane:
             observer,
             rng,
             trio.current_time,
+            on_bug=on_bug,
             limits=bootstrap.limits,
             directory=directory,
             sample=sample,

@@ -50,7 +50,7 @@ REPLY_S = 5.0  # for our own small answer to a client whose request was broken o
 async def serve(record: HandOver, client: Downstream, side: Side, worker: Worker) -> None:
     """Answer one request, whatever happens; afterwards `client.cut` says if its connection is of no more use.
 
-    Raises nothing but trio.Cancelled of the caller's own scope.
+    Raises nothing but trio.Cancelled of the caller's own scope; a bug raises too, after the connection was cut.
     """
     await _Run(record, client, side, worker).serve()
 
@@ -78,9 +78,13 @@ class _Run:
             except ProxyError as exc:
                 record.fault = exc.fault
             stream.watch_hangup(None)
-            if self.scope.cancelled_caught and record.fault is None:
+            if self.scope.cancelled_caught and record.fault is None and not self.complete:
                 record.fault = CLIENT_GONE
             await self._break_off()
+        except BaseException:
+            if not self.complete:  # a bug, or the process ends: what was sent must not pass for a whole answer
+                self.client.cut_short()
+            raise
         finally:
             self._end()
 

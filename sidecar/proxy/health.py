@@ -37,7 +37,7 @@ async def accepts(address: HostPort) -> bool:
     with trio.move_on_after(TIMEOUT_S):
         try:
             stream = await trio.open_tcp_stream(*address)
-        except OSError:
+        except (OSError, UnicodeError):  # refused, unreachable, or no name that can be looked up
             return False
         await trio.aclose_forcefully(stream)
         return True

@@ -98,17 +98,20 @@ class Listeners:
         if contexts is None:
             plain.close()
             raise tls.PeerRefused("not-ready", "this sidecar has no identity yet")
-        wrapped = contexts.server(ALPN).wrap_socket(
-            plain, server_side=True, do_handshake_on_connect=False, suppress_ragged_eofs=False
-        )
-        stream = TlsStream(wrapped, self._reactor, Peer(address))
+        try:
+            stream = TlsStream.wrap(plain, contexts.server(ALPN), self._reactor, Peer(address))
+        except StreamBroken as exc:
+            raise tls.PeerRefused("handshake", str(exc)) from None
+        except BaseException:
+            plain.close()
+            raise
         try:
             with trio.move_on_after(HANDSHAKE_S) as scope:
                 await stream.handshake()
             if scope.cancelled_caught:
                 raise tls.PeerRefused("handshake-timeout", f"no TLS handshake within {HANDSHAKE_S:g}s")
-            principal = tls.peer_spiffe_id(wrapped)
-            name = tls.requested_name(wrapped)
+            principal = tls.peer_spiffe_id(stream.tls)
+            name = tls.requested_name(stream.tls)
             port, service = tls.server_name_parts(name)
             if service != self._worker.node.key or port not in targets:
                 raise tls.PeerRefused("server-name", f"the peer asked for {name}, which is not declared here")

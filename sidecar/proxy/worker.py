@@ -55,6 +55,7 @@ class Worker:
             service and a service may call itself.
         identity: Own SPIFFE ID, or "".
         draining: Every answer from now on is the last of its connection.
+        on_bug: Told of what no code expected; it ended one connection, and nothing else.
     """
 
     def __init__(
@@ -65,6 +66,7 @@ class Worker:
         rng: Random,
         now: Callable[[], float],
         *,
+        on_bug: Callable[[BaseException], None],
         limits: ProcessLimits | None = None,
         directory: Directory | None = None,
         sample: float = 0.0,
@@ -73,6 +75,7 @@ class Worker:
         self.observer = observer
         self.rng = rng
         self.now = now
+        self.on_bug = on_bug
         self.limits = limits or ProcessLimits()
         self.directory: Directory = directory or NoDirectory()
         self.sample = sample
@@ -124,16 +127,20 @@ class Worker:
     async def room(self) -> None:
         """Wait until another client connection is allowed."""
         while self._connections >= self.limits.connections:
-            self._room = trio.Event()
+            if self._room.is_set():  # else others wait for it already: several listeners share the limit
+                self._room = trio.Event()
             await self._room.wait()
 
     @contextmanager
     def client(self, listener: str) -> Iterator[None]:
-        """A client is connected to `listener` as long as this lasts."""
+        """A client is connected to `listener` as long as this lasts. A bug met while serving it goes no further."""
         self._connections += 1
         self.observer.downstream_opened(listener)
         try:
             yield
+        except* Exception as bugs:
+            # The task's nursery holds all connections: whatever one peer causes must not end the others.
+            self.on_bug(bugs.exceptions[0] if len(bugs.exceptions) == 1 else bugs)
         finally:
             self._connections -= 1
             self._room.set()

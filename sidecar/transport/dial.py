@@ -47,33 +47,37 @@ class SocketDialer:
             raise ProxyError(
                 CONNECT_FAILED, f"endpoint {endpoint.id} at {endpoint.address}: {exc.strerror or exc}"
             ) from None
+        except UnicodeError:
+            raise ProxyError(CONNECT_FAILED, f"endpoint {endpoint.id}: {endpoint.host!r:.100} is no name") from None
         if not isinstance(endpoint.hop, Mesh):
             return EpollStream(sock, self._reactor, Peer(endpoint.address))
         return await self._secure(sock, endpoint, endpoint.hop)
 
     async def _secure(self, sock: socket.socket, endpoint: Endpoint, hop: Mesh) -> Stream:
-        context = self._contexts(hop.alpn)
+        where = f"endpoint {endpoint.id} at {endpoint.address}"
+        try:
+            context = self._contexts(hop.alpn)
+        except ValueError as exc:  # an identity, or a list of protocols, that OpenSSL does not take
+            sock.close()
+            raise ProxyError(TLS_FAILED, f"{where}: {exc}") from None
         if context is None:
             sock.close()
-            raise ProxyError(TLS_FAILED, f"endpoint {endpoint.id}: this sidecar has no identity for mutual TLS yet")
-        wrapped = context.wrap_socket(
-            sock,
-            do_handshake_on_connect=False,
-            suppress_ragged_eofs=False,
-            server_hostname=hop.server_name,
-        )
-        stream = TlsStream(wrapped, self._reactor, Peer(endpoint.address))
+            raise ProxyError(TLS_FAILED, f"{where}: this sidecar has no identity for mutual TLS yet")
+        try:
+            stream = TlsStream.wrap(sock, context, self._reactor, Peer(endpoint.address), hop.server_name)
+        except StreamBroken as exc:
+            raise ProxyError(TLS_FAILED, f"{where}: {exc}") from None
         try:
             await stream.handshake()
-            principal = tls.verify_peer(wrapped, hop.spiffe_ids)
+            principal = tls.verify_peer(stream.tls, hop.spiffe_ids)
         except (StreamBroken, tls.PeerRefused) as exc:
             stream.close()
             reason = broken_reason(exc) if isinstance(exc, StreamBroken) else str(exc)
-            raise ProxyError(TLS_FAILED, f"endpoint {endpoint.id} at {endpoint.address}: {reason}") from None
+            raise ProxyError(TLS_FAILED, f"{where}: {reason}") from None
         except BaseException:
             stream.abort()
             raise
-        stream.peer = replace(stream.peer, principal=principal, alpn=wrapped.selected_alpn_protocol() or "")
+        stream.peer = replace(stream.peer, principal=principal, alpn=stream.tls.selected_alpn_protocol() or "")
         return stream
 
 

@@ -106,6 +106,32 @@ class TlsStream(EpollStream):
         self._read_wants_write = False
         self._write_wants_read = False
 
+    @classmethod
+    def wrap(
+        cls, sock: socket.socket, context: ssl.SSLContext, reactor: Reactor, peer: Peer, server_name: str | None = None
+    ) -> "TlsStream":
+        """TLS over `sock`, which is closed if that fails: as the client that asks for `server_name`, or as the server.
+
+        Raises:
+            StreamBroken: The connection is gone already, or the name is none that TLS can ask for.
+        """
+        try:
+            # With a connection that is gone, or a wrong name, SSLSocket's constructor would lose the descriptor.
+            sock.getpeername()
+            if server_name is not None:
+                server_name.encode("idna")
+            wrapped = context.wrap_socket(
+                sock,
+                server_side=server_name is None,
+                do_handshake_on_connect=False,
+                suppress_ragged_eofs=False,
+                server_hostname=server_name,
+            )
+        except (OSError, ValueError) as exc:
+            sock.close()
+            raise StreamBroken(getattr(exc, "strerror", None) or str(exc)) from None
+        return cls(wrapped, reactor, peer)
+
     @property
     def tls(self) -> ssl.SSLSocket:
         """The TLS socket, for its certificates and names; never for I/O."""

@@ -34,6 +34,9 @@ def bind(name: str, host: str, port: int) -> socket.socket:
     except OSError as exc:
         sock.close()
         raise ConfigError([_cannot_listen(name, f"{host}:{port}", exc)]) from None
+    except UnicodeError:
+        sock.close()
+        raise ConfigError([f"{name}: {host!r:.100} is neither an address nor a name"]) from None
     sock.setblocking(False)
     return sock
 

@@ -132,14 +132,21 @@ class MemoryMesh:
         self.network = MemoryNetwork()
         self.told = Told()
         node = NodeInfo(service="frontend", namespace=SHOP, id="frontend-1", account="frontend")
-        self.worker = Worker(node, MemoryDialer(self.network), self.told, Random(seed), trio.current_time)
+        self.bugs: list[BaseException] = []
+        self.worker = Worker(
+            node, MemoryDialer(self.network), self.told, Random(seed), trio.current_time, on_bug=self.bugs.append
+        )
         self.apps: dict[str, App] = {}
         nursery.start_soon(self.network.run)
         nursery.start_soon(self.worker.run)
         self.network.listen("proxy:1", self._accept)
 
     def _accept(self, stream: MemoryStream) -> None:
-        self.nursery.start_soon(connection.serve, stream, lambda: Outbound(self.worker), self.worker)
+        self.nursery.start_soon(self._serve, stream)
+
+    async def _serve(self, stream: MemoryStream) -> None:
+        with self.worker.client("outbound"):
+            await connection.serve(stream, lambda: Outbound(self.worker), self.worker)
 
     def app(self, name: str, behave: Behaviour = ok) -> App:
         """Start an app; its address is `NAME:8080`."""
@@ -165,6 +172,14 @@ class MemoryMesh:
             resources.append(Resource("TrafficPolicy/shop/orders", 1, body))
         version = self.worker.snapshot.version + 1
         self.worker.switch(Snapshot(complete=True).changed(resources, version=version))
+
+    def in_flight(self) -> int:
+        """Requests and tries that live state holds to be under way, over all clusters and endpoints."""
+        clusters = self.worker.live.clusters.values()
+        return sum(
+            cluster.in_flight + cluster.pending + sum(live.in_flight for live in cluster.endpoints.values())
+            for cluster in clusters
+        )
 
     async def request(
         self, method: str = "GET", target: str = "/", body: bytes = b"", fields: Iterable[tuple[str, str]] = ()
