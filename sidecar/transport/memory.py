@@ -83,6 +83,7 @@ class _Interest:
     read: bool = False
     write: bool = False
     told: bool = False
+    hangup: bool = True  # to be told of one once, until reading is asked for again; else nobody's stream would spin
 
 
 class MemoryStream(Stream):
@@ -100,7 +101,7 @@ class MemoryStream(Stream):
 
     def _recv(self) -> bytes | None:
         pipe = self._inbound
-        if pipe.reset:
+        if pipe.reset and not pipe.chunks:
             raise ConnectionResetError(104, "Connection reset by peer")
         if pipe.chunks:
             data = pipe.chunks.popleft()
@@ -125,6 +126,7 @@ class MemoryStream(Stream):
     def _arm(self, *, read: bool | None = None, write: bool | None = None) -> None:
         if read is not None:
             self._interest.read = read
+            self._interest.hangup |= read
         if write is not None:
             self._interest.write = write
         self.tell()
@@ -137,8 +139,9 @@ class MemoryStream(Stream):
         unread = bool(self._inbound.chunks)
         self._inbound.chunks.clear()
         self._inbound.held = 0
-        if abort or unread:  # a socket closed over unread data resets its peer
+        if abort or unread:  # a socket closed over unread data resets its peer, which can still read what it has
             self._outbound.reset = True
+        if abort:  # as if it had overtaken what was under way
             self._outbound.chunks.clear()
         self._outbound.ended = True
         self._tell_twin()
@@ -149,9 +152,11 @@ class MemoryStream(Stream):
         if self.closed:
             return
         pipe = self._inbound
-        hangup = pipe.reset
+        hangup = pipe.reset and self._interest.hangup
         readable = self._interest.read and bool(pipe.chunks or pipe.ended)
-        writable = self._interest.write and (self._outbound.held < PIPE_BYTES or hangup)
+        writable = self._interest.write and (self._outbound.held < PIPE_BYTES or pipe.reset)
+        if hangup:
+            self._interest.hangup = False
         if readable or writable or hangup:
             self.on_event(readable=readable, writable=writable, hangup=hangup)
 

@@ -113,7 +113,7 @@ class Stream:
 
     @property
     def broken(self) -> bool:
-        """True once a read or write failed."""
+        """True once a read or write failed; what came before a failed write can still be read."""
         return self._failure is not None
 
     def handle_with(self, handler: Handler) -> None:
@@ -150,13 +150,27 @@ class Stream:
             StreamBroken: The connection is gone without an orderly end.
         """
         if self._failure is not None:
-            raise self._failure
+            return self._read_after(self._failure)
         if self._closed:
             raise StreamBroken("closed here")
         try:
             return self._recv()
         except OSError as exc:
             raise self._fail(exc) from None
+
+    def _read_after(self, failure: StreamBroken) -> bytes:
+        """What came before a write failed: a peer may answer, then close over what it did not read.
+
+        Its end is no orderly one, whatever the kernel says now: the failed write has already told of the reset.
+        """
+        if not self._closed:
+            try:
+                data = self._recv()
+            except OSError:
+                data = None
+            if data:
+                return data
+        raise failure
 
     async def receive(self) -> bytes:
         """Like `try_read`, but waits until something is there. Cancelling loses no data."""

@@ -12,6 +12,7 @@ import trio
 import trio.testing
 
 from sidecar.errors import CONNECT_FAILED, TLS_FAILED, ProxyError
+from sidecar.model.bootstrap import MtlsMode
 from sidecar.model.clusters import Endpoint, Mesh
 from sidecar.model.snapshot import Snapshot
 from sidecar.transport.dial import SocketDialer
@@ -46,6 +47,38 @@ async def test_a_reset_before_the_handshake_ends_nothing_else(data: bytes) -> No
             assert closed
             assert not answer.startswith(b"HTTP/")
             assert called.plane.worker.connections == 0
+
+
+async def test_a_refusal_while_the_body_streams_reaches_the_client() -> None:
+    refusal = b"HTTP/1.1 413 Too Big\r\nContent-Length: 3\r\nConnection: close\r\n\r\nbig"
+    head = b"POST / HTTP/1.1\r\nHost: x\r\nContent-Length: %d\r\n\r\n" % (8 << 20)
+
+    async def refuse(stream: trio.SocketStream, _: bytes) -> None:
+        await stream.send_all(refusal)
+        await stream.aclose()  # over unread data: a reset, if the sender goes on
+
+    async with raw_app(refuse) as app:
+        inbound = inbound_bootstrap("orders", app.address, mtls=MtlsMode.OFF)
+        async with running(inbound, Snapshot(complete=True)) as called:
+            for _ in range(5):
+                client = await trio.open_tcp_stream(*called.addresses[0])
+                async with client, trio.open_nursery() as nursery:
+                    nursery.start_soon(upload, client, head)
+                    answer = b""
+                    with suppress(trio.BrokenResourceError):
+                        while piece := await client.receive_some():
+                            answer += piece
+                    nursery.cancel_scope.cancel()
+                assert answer.startswith(b"HTTP/1.1 413 ")
+                assert answer.endswith(b"big")
+            assert [done.status for done in called.told.done] == [413] * 5
+
+
+async def upload(client: trio.SocketStream, head: bytes) -> None:
+    with suppress(trio.BrokenResourceError):
+        await client.send_all(head)
+        while True:
+            await client.send_all(b"x" * 65_536)
 
 
 @pytest.mark.parametrize("host", ["a..b", "x" * 64 + ".shop", "\udcff", "bad host", ""])

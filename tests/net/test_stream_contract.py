@@ -327,6 +327,24 @@ class TestStream:
                 await gone.wait()
 
 
+@pytest.mark.parametrize("kind", IMPLEMENTATIONS)
+async def test_what_came_before_a_failed_write_can_be_read_and_its_end_is_no_orderly_one(kind: str) -> None:
+    """An app that refuses an upload answers and closes over what it did not read: its answer is there, then a reset."""
+    async with IMPLEMENTATIONS[kind]() as (here, there, _):
+        await here.send(b"unread")
+        await there.send(b"refused")
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        there.close()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        with trio.fail_after(5):
+            while not here.broken:
+                here.write(b"more")
+                await trio.testing.wait_all_tasks_blocked(0.001)
+        assert await here.receive() == b"refused"
+        with pytest.raises(StreamBroken):
+            await here.receive()
+
+
 @pytest.mark.parametrize("kind", ["sockets", "memory"])
 async def test_half_close_ends_one_direction_only(kind: str) -> None:
     async with IMPLEMENTATIONS[kind]() as (here, there, _):
