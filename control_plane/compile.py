@@ -23,6 +23,8 @@ from sidecar.model.policies import AuthorizationPolicy
 from sidecar.model.routes import HttpRoute
 from sidecar.model.snapshot import Body, Resource, Snapshot
 
+MAX_PORTS = 256  # of one service, all its workloads together; a workload has at most 64
+
 K = TypeVar("K")
 V = TypeVar("V")
 
@@ -205,7 +207,7 @@ def stale(content: Content) -> dict[ServiceKey, Remembered | None]:
 
 
 def remember(content: Content, workload: Workload) -> dict[ServiceKey, Remembered | None]:
-    """What to remember when `workload` registers: its services with all ports that they ever had."""
+    """What to remember when `workload` registers: its services with all ports that they had, up to MAX_PORTS."""
     base = ServiceKey(workload.namespace, workload.service)
     wanted = {base: ""}
     if workload.version:
@@ -214,6 +216,8 @@ def remember(content: Content, workload: Workload) -> dict[ServiceKey, Remembere
     for key, version_of in wanted.items():
         known = content.remembered.get(key)
         ports = {port.port: port for port in (*(known.ports if known else ()), *workload.ports)}
+        if len(ports) > MAX_PORTS:  # somebody tries one after the other: what is not declared now is forgotten
+            ports = {port.port: port for port in workload.ports}
         # A service in its own right is not demoted to somebody's version.
         demoted = known is not None and not known.version_of and version_of
         new = Remembered(tuple(ports[number] for number in sorted(ports)), "" if demoted else version_of)

@@ -10,10 +10,11 @@ from dataclasses import replace
 
 from control_plane.compile import Content, Edit, remember, stale
 from sidecar.config import grammar
+from sidecar.config.derive import version_service
 from sidecar.config.resources import parse_json, to_document, to_json
 from sidecar.control.messages import Hello, Node, WorkloadInfo
 from sidecar.errors import ConfigError
-from sidecar.model.clusters import Protocol, ServicePort, Workload
+from sidecar.model.clusters import Protocol, ServiceKey, ServicePort, Workload
 
 MAX_WORKLOADS = 20_000
 MAX_OF_SERVICE = 5_000  # their Endpoints must fit into one frame of 4 MiB
@@ -95,7 +96,7 @@ def registration(content: Content, workload: Workload) -> Edit:
     """The edit that registers `workload`; empty when it is registered just so.
 
     Raises:
-        HelloRefused: The mesh is full.
+        HelloRefused: The mesh is full, or what it would be belongs to another service.
     """
     node = f"{workload.namespace}/{workload.name}"
     present = content.registered.get(node)
@@ -103,7 +104,15 @@ def registration(content: Content, workload: Workload) -> Edit:
         return Edit()
     if present is None or present.service != workload.service:
         _check_room(content, workload)
-    return Edit(registered={node: workload}, remembered=remember(content, workload))
+        _check_applied(content, workload)
+    edit = Edit(registered={node: workload}, remembered=remember(content, workload))
+    if present is not None and (present.service, present.version) == (workload.service, workload.version):
+        return edit
+    _check_version(content, workload)
+    if present is None:
+        return edit
+    # The version that this node had may be nobody's now. Kept, a node that goes from one to the next fills the store.
+    return replace(edit, remembered={**stale(content.edited(edit)), **edit.remembered})
 
 
 def removal(content: Content, nodes: Collection[str]) -> Edit:
@@ -129,6 +138,41 @@ def _ports(info: WorkloadInfo) -> tuple[ServicePort, ...]:
         if port.protocol not in set(Protocol):
             raise ValueError(f"port {port.port}: protocol {grammar.shown(port.protocol)} is not known (known: {known})")
     return tuple(ServicePort(port.port, Protocol(port.protocol)) for port in info.ports)
+
+
+def _check_applied(content: Content, workload: Workload) -> None:
+    """A registered Workload counts before an applied one of its name: it must be of the same service."""
+    applied = content.user.get(f"Workload/{workload.namespace}/{workload.name}")
+    body = None if applied is None else applied.body
+    if isinstance(body, Workload) and body.service != workload.service:
+        raise HelloRefused(
+            f"node id {workload.name} in namespace {workload.namespace} is that of an applied Workload of service "
+            f"{body.service}",
+            "choose another node.id, or delete that Workload",
+            final=False,
+        )
+
+
+def _check_version(content: Content, workload: Workload) -> None:
+    """`orders-eu-v1` is one service's name, though version `eu-v1` of `orders` would have it too: first come, first served.
+
+    Otherwise a workload could have itself sent what is meant for another service, by the version that it says it has.
+    """
+    if not workload.version:
+        return
+    key = version_service(ServiceKey(workload.namespace, workload.service), workload.version)
+    known = content.remembered.get(key)
+    taken = known is not None and known.version_of != workload.service
+    for each in content.workloads():
+        if taken:
+            break
+        if each.namespace == workload.namespace and each.service != workload.service:
+            taken = key.name in (each.service, f"{each.service}-{each.version}")
+    if taken:
+        raise HelloRefused(
+            f"version {workload.version} of {workload.service} would be {key.name}, which is taken by another service",
+            "name the version otherwise",
+        )
 
 
 def _check_room(content: Content, workload: Workload) -> None:

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 
 from control_plane import register
-from control_plane.compile import Content, Edit
+from control_plane.compile import MAX_PORTS, Content, Edit
 from control_plane.register import (
     HelloRefused,
     check_identity,
@@ -15,6 +15,7 @@ from control_plane.register import (
     removal,
     workload_of,
 )
+from control_plane.resources import application, parse
 from sidecar.control.messages import Hello, Node, PortInfo, WorkloadInfo
 from sidecar.model.clusters import Protocol, ServiceKey, ServicePort, Workload
 
@@ -145,6 +146,65 @@ class TestRegistration:
         monkeypatch.setattr(register, "MAX_VERSIONS", 1)
         with pytest.raises(HelloRefused, match="orders has 1 versions"):
             registration(with_registered(made()), made(name="orders-2", version="v2"))
+
+
+WORKLOAD = """
+kind: Workload
+metadata: {name: legacy-1, namespace: shop, labels: {version: v1}}
+spec: {service: orders-eu, address: 10.0.0.5, ports: [{port: 8080}]}
+"""
+
+
+def applied() -> Content:
+    return Content().edited(application(Content(), parse(WORKLOAD, "w.yaml"), "mesh.local", "w.yaml").edit)
+
+
+class TestOthersTraffic:
+    """What a workload whose certificate is good, and whose intentions are not, must not get."""
+
+    @pytest.mark.parametrize("content", [with_registered(made(name="eu-1", service="orders-eu")), applied()])
+    def test_a_version_whose_name_is_a_version_of_another_service_is_refused(self, content: Content) -> None:
+        with pytest.raises(
+            HelloRefused, match="version eu-v1 of orders would be orders-eu-v1, which is taken"
+        ) as refusal:
+            registration(content, made(version="eu-v1"))
+        assert refusal.value.hint == "name the version otherwise"
+
+    @pytest.mark.parametrize(
+        "content", [with_registered(made(name="eu-1", service="orders-eu", version="")), applied()]
+    )
+    def test_nor_one_whose_name_is_a_service(self, content: Content) -> None:
+        with pytest.raises(HelloRefused, match="version eu of orders would be orders-eu, which is taken"):
+            registration(content, made(version="eu"))
+        emptied = content.edited(removal(content, content.registered))
+        with pytest.raises(HelloRefused, match="orders-eu, which is taken"):  # also while it has no workload
+            registration(emptied, made(version="eu"))
+
+    def test_a_version_of_its_own_service_is_everybodys(self) -> None:
+        content = with_registered(made(), made(name="orders-2"))
+        assert registration(content, made(address="10.0.0.9", version="v2"))
+
+    def test_a_node_does_not_take_the_place_of_an_applied_workload_of_another_service(self) -> None:
+        with pytest.raises(HelloRefused, match="node id legacy-1 .* applied Workload of service orders-eu") as refusal:
+            registration(applied(), made(name="legacy-1"))
+        assert not refusal.value.final
+        own = made(name="legacy-1", service="orders-eu", account="orders-eu")
+        assert registration(applied(), own)
+
+    def test_versions_that_a_node_leaves_behind_are_forgotten(self) -> None:
+        content = with_registered(made())
+        for number in range(2, 6):
+            content = content.edited(registration(content, made(version=f"v{number}")))
+        assert set(content.remembered) == {ServiceKey("shop", "orders"), ServiceKey("shop", "orders-v5")}
+
+    def test_ports_that_a_node_leaves_behind_are_bounded(self) -> None:
+        content = Content()
+        for first in range(1, 1_001, 50):
+            ports = tuple(ServicePort(number, Protocol.HTTP) for number in range(first, first + 50))
+            content = content.edited(registration(content, made(ports=ports)))
+        kept = content.remembered[ServiceKey("shop", "orders")].ports
+        assert len(kept) <= MAX_PORTS
+        assert {port.port for port in kept} >= set(range(951, 1_001))
 
 
 def test_removal_forgets_versions_that_nobody_serves_or_names() -> None:
