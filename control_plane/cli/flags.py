@@ -194,9 +194,9 @@ PAGES: tuple[FlagPage, ...] = (
     FlagPage(
         "RL",
         "rate limited",
-        "A rate limit refused the request.",
+        "A rate limit refused the request. This version sets none itself: a newer sidecar did.",
         ("the caller sends more than the limit allows", "the limit is lower than meant"),
-        ("slow the caller down; answers say when to come back in Retry-After", "raise the limit in the policy"),
+        ("slow the caller down; Retry-After, if the answer has it, says when to come back",),
     ),
     FlagPage(
         "RBAC",

@@ -1,4 +1,4 @@
-"""What the admin endpoints may see and do: the seam between them and `app.py`.
+"""What the admin endpoints may see and do: the seam between them and `app`.
 
 Everything is answered from memory, at once; values are plain, so that they print as JSON. Never hands out a key, a
 token or a certificate's private part.

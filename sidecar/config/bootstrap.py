@@ -15,6 +15,7 @@ from sidecar.config.environment import override
 from sidecar.config.grammar import shown
 from sidecar.config.node import Fields, Node, Source
 from sidecar.config.problems import Problems
+from sidecar.config.protocols import port_protocol
 from sidecar.config.workloads import version_of
 from sidecar.config.yaml_text import read_yaml
 from sidecar.model.bootstrap import (
@@ -168,7 +169,7 @@ def _inbound_ports(node: Node) -> tuple[InboundPort, ...]:
             item.complain(f"port {number} is declared twice")
         ports[number] = InboundPort(
             port=number,
-            protocol=got.maybe("protocol", lambda field: field.choice(Protocol), Protocol.AUTO),
+            protocol=got.maybe("protocol", port_protocol, Protocol.AUTO),
             app=got.maybe("app", Node.address, HostPort("127.0.0.1", number)),
         )
     return tuple(ports.values())

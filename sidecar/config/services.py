@@ -9,6 +9,7 @@ from types import MappingProxyType
 from sidecar.config import grammar
 from sidecar.config.header import OWN_API, Metadata, document
 from sidecar.config.node import Json, Node
+from sidecar.config.protocols import checked
 from sidecar.model.clusters import (
     EMPTY,
     PLAIN,
@@ -69,7 +70,7 @@ def _service_port(node: Node) -> ServicePort | None:
 
 
 def _app_protocol(node: Node) -> Protocol:
-    return _APP_PROTOCOLS[node.one_of(tuple(_APP_PROTOCOLS))]
+    return checked(node, _APP_PROTOCOLS[node.one_of(tuple(_APP_PROTOCOLS))])
 
 
 def _protocol_of_name(name: str) -> Protocol:

@@ -9,6 +9,7 @@ from types import MappingProxyType
 from sidecar.config import grammar
 from sidecar.config.header import OWN_API, Metadata, document
 from sidecar.config.node import Json, Node
+from sidecar.config.protocols import port_protocol
 from sidecar.config.services import MAX_WEIGHT
 from sidecar.config.traffic import POLICY_FIELDS, encode_policy, policy_of
 from sidecar.model.bootstrap import MtlsMode
@@ -67,7 +68,7 @@ def _ports(node: Node) -> tuple[ServicePort, ...]:
         number = got.need("port", "a port number").port()
         if number in ports and node.source.problems.count == seen:
             item.complain(f"port {number} is declared twice")
-        protocol = got.maybe("protocol", lambda field: field.choice(Protocol), Protocol.AUTO)
+        protocol = got.maybe("protocol", port_protocol, Protocol.AUTO)
         ports[number] = ServicePort(number, protocol, got.maybe("name", Node.label, ""))
     return tuple(ports.values())
 

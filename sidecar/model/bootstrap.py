@@ -1,6 +1,6 @@
 """What one sidecar process is told at its start: who it is, where it listens, where its configuration comes from.
 
-Made by `config/bootstrap.py` from a file and the environment, or by `app.py` from flags; read once by `app.py`.
+Made by `config/bootstrap.py` from a file and the environment, or by `app` from flags; read once by `app`.
 Frozen; every default stands here with its reason. Nothing here can change while the process runs: what can, is a
 resource of the snapshot. Times are in seconds; paths are ready to open (relative ones are joined to the file's folder).
 """

@@ -9,5 +9,5 @@ from sidecar.model.policies import Limits
 
 
 def admit(cluster: ClusterLive, limits: Limits) -> bool:
-    """True when one more request fits: `requests` under way and `pending` waiting for a connection, per worker."""
-    return cluster.in_flight < limits.requests and cluster.pending < limits.pending
+    """True when one more request fits: at most `requests` under way, per worker. `pending` bounds the pool's queue."""
+    return cluster.in_flight < limits.requests

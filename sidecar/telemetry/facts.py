@@ -1,6 +1,6 @@
 """Numbers that are looked up when somebody scrapes, beside those that are counted as they happen.
 
-`app.py` fills a `Facts` from the configuration holder, the identity and the pool; `admin/process.py` fills a
+`app` fills a `Facts` from the configuration holder, the identity and the pool; `admin/process.py` fills a
 `ProcessStats` from /proc. Plain values: nothing here reads a clock or a file.
 """
 

@@ -1,5 +1,5 @@
 """The part of telemetry that does I/O: the log's file descriptor, the connection to the trace collector.
 
-`app.py` starts the tasks here. None of them is ever waited for by a request: what cannot be taken in time is dropped
+`app` starts the tasks here. None of them is ever waited for by a request: what cannot be taken in time is dropped
 and counted.
 """
