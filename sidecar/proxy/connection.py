@@ -61,6 +61,8 @@ class _Http1:
                     await self._refuse(exc.fault)
                 return  # a client that leaves between two requests loses nothing
             if head is None:
+                if client.stream.queued_bytes:  # of the last answer: the client is slow, not gone
+                    await self._linger()
                 return
             record = self._record(head)
             await exchange.serve(record, client, self.make_side(), self.worker)
@@ -101,6 +103,9 @@ class _Http1:
                     worker.busy(scope)
             if scope.cancelled_caught:
                 if codec.at_rest:
+                    # A drain does not close over a request that has come meanwhile.
+                    if client.fill_now():
+                        continue
                     return None
                 raise ProxyError(
                     HEAD_TIMEOUT, f"the request head did not arrive within {worker.limits.head_timeout_s:g}s"
@@ -146,11 +151,15 @@ class _Http1:
             await self._linger()
 
     async def _linger(self) -> None:
-        """Let the last answer arrive, then close (RFC 9112 section 9.6)."""
-        stream = self.client.stream
+        """Let the last answer arrive, then close (RFC 9112 section 9.6). A client that does not take it is cut."""
+        client = self.client
+        try:
+            await client.flush()
+        except ProxyError:
+            client.cut_short()
+            return
+        client.stream.send_eof()
         with trio.move_on_after(LINGER_S):
-            await stream.flush()
-            stream.send_eof()
             left = LINGER_BYTES
-            while left > 0 and (data := await stream.receive()):
+            while left > 0 and (data := await client.stream.receive()):
                 left -= len(data)

@@ -39,17 +39,35 @@ class Downstream:
             raise ProxyError(CLIENT_GONE, f"the client left: {exc}") from None
         self.events.extend(self.codec.feed(data))
 
+    def fill_now(self) -> bool:
+        """Take what is there without waiting; False when nothing is. Raises as `fill`."""
+        try:
+            data = self.stream.try_read()
+        except StreamBroken as exc:
+            raise ProxyError(CLIENT_GONE, f"the client left: {exc}") from None
+        if data is None:
+            return False
+        self.events.extend(self.codec.feed(data))
+        return True
+
     async def send(self, data: bytes) -> None:
         """Write to the client; waits while it is slow, as long as it makes progress. Raises ProxyError CLIENT_GONE."""
+        if not self.stream.write(data):
+            await self._until_queued(HIGH_WATER_BYTES)
+
+    async def flush(self) -> None:
+        """Wait until the client has taken everything, as long as it makes progress. Raises ProxyError CLIENT_GONE."""
+        await self._until_queued(0)
+
+    async def _until_queued(self, most: int) -> None:
+        stream = self.stream
         try:
-            if self.stream.write(data):
-                return
-            while (queued := self.stream.queued_bytes) > HIGH_WATER_BYTES:
+            while (queued := stream.queued_bytes) > most:
                 with trio.move_on_after(WRITE_PROGRESS_S) as scope:
-                    await self.stream.settle()
-                if scope.cancelled_caught and self.stream.queued_bytes >= queued:
+                    await stream.flush()
+                if scope.cancelled_caught and stream.queued_bytes >= queued:
                     raise ProxyError(CLIENT_GONE, f"the client took nothing for {WRITE_PROGRESS_S:g}s")
-            await self.stream.settle()
+            await stream.settle()
         except StreamBroken as exc:
             raise ProxyError(CLIENT_GONE, f"the client left: {exc}") from None
 

@@ -6,6 +6,7 @@ import trio
 from trio.testing import MockClock
 
 from sidecar.model.bootstrap import ProcessLimits
+from sidecar.proxy.downstream import WRITE_PROGRESS_S
 from sidecar.telemetry.observer import Observer, RequestDone
 from sidecar.transport.memory import MemoryStream
 from sidecar.transport.stream import StreamBroken
@@ -84,4 +85,100 @@ async def test_a_bug_inside_an_answer_never_looks_like_its_end(autojump_clock: M
         with pytest.raises(StreamBroken):
             await read_all(stream)
         assert mesh.bugs
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("size", [100, 120_000, 200_000, 250_000])
+async def test_a_slow_reader_gets_the_whole_of_the_last_answer(size: int, autojump_clock: MockClock) -> None:
+    body = b"x" * size
+
+    async def large(app: AppConnection, request: h11.Request, got: bytes) -> None:
+        await app.answer(200, body)
+
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        mesh.app("a", large)
+        mesh.configure(["a"])
+        stream = mesh.network.dial("proxy:1")
+        await stream.send(GET.replace(b"1.1", b"1.0"))
+        await trio.sleep(10)
+        got = b""
+        while data := await stream.receive():
+            got += data
+            await trio.sleep(5)
+
+        assert got.endswith(b"\r\n\r\n" + body)
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("version", [b"1.0", b"1.1"])
+async def test_a_client_that_never_reads_is_cut_in_bounded_time(version: bytes, autojump_clock: MockClock) -> None:
+    async def large(app: AppConnection, request: h11.Request, got: bytes) -> None:
+        await app.answer(200, b"x" * 120_000)
+
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        mesh.app("a", large)
+        mesh.configure(["a"])
+        stream = mesh.network.dial("proxy:1")
+        await stream.send(GET.replace(b"1.1", version + b"\r\nConnection: close", 1))
+        await trio.sleep(WRITE_PROGRESS_S * 2 + 5)
+
+        assert mesh.worker.connections == 0
+        with pytest.raises(StreamBroken):
+            await read_all(stream)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_drain_does_not_cut_an_answer_that_is_still_going_out(autojump_clock: MockClock) -> None:
+    body = b"x" * 120_000
+
+    async def large(app: AppConnection, request: h11.Request, got: bytes) -> None:
+        await app.answer(200, body)
+
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        mesh.app("a", large)
+        mesh.configure(["a"])
+        stream = mesh.network.dial("proxy:1")
+        await stream.send(GET)
+        await trio.sleep(1)
+        mesh.worker.drain()
+        await trio.sleep(1)
+
+        assert (await read_all(stream)).endswith(b"\r\n\r\n" + body)
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_request_that_came_just_before_the_drain_is_answered(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        mesh.app("a")
+        mesh.configure(["a"])
+        stream = mesh.network.dial("proxy:1")
+        await stream.send(GET)
+        assert (await stream.receive()).endswith(b"ok")
+        await trio.sleep(1)
+        stream.write(GET)
+        mesh.worker.drain()
+
+        answer = await read_all(stream)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"Connection: close\r\n" in answer
+        nursery.cancel_scope.cancel()
+
+
+async def test_idle_connections_end_at_once_with_a_drain(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        mesh.app("a")
+        mesh.configure(["a"])
+        stream = mesh.network.dial("proxy:1")
+        await trio.sleep(1)
+        mesh.worker.drain()
+        start = trio.current_time()
+
+        assert await read_all(stream) == b""
+        assert trio.current_time() == start
+        assert mesh.worker.connections == 0
         nursery.cancel_scope.cancel()
