@@ -247,11 +247,13 @@ class _Run:
         """Carry what is left of the request body. Ends at its end, or when the endpoint takes no more of it.
 
         What goes wrong on the client's side ends the whole request; on the endpoint's side its answer, or the lack of
-        one, tells more than a failed write.
+        one, tells more than a failed write. It takes nothing from the client once its try is over: what comes then is
+        the next try's, which was decided on with what is kept of the body now.
         """
+        record = self.record
         try:
-            while not self.record.body_complete:
-                await lease.send(lease.codec.encode_chunk(b"") + await self._next_piece(lease))
+            while not record.body_complete and record.lease is lease:
+                await lease.send(await self._next_piece(lease))
         except ProxyError as exc:
             if exc.fault.side is Blame.CLIENT:
                 self.record.fault = exc.fault
@@ -266,6 +268,8 @@ class _Run:
             if scope.cancelled_caught:
                 limit_s = self.worker.limits.body_idle_s
                 raise ProxyError(BODY_TIMEOUT, f"no byte of the request body came for {limit_s:g}s")
+            if record.lease is not lease:
+                return b""
         if isinstance(event, Chunk):
             self._keep(event.data)
             client.codec.credit(event.credit)

@@ -1,0 +1,56 @@
+"""Request bodies under way on virtual time: tries that fail while the client is still sending."""
+
+import trio
+from trio.testing import MockClock
+
+from sidecar.model.policies import Retries, Timeouts, TrafficPolicy
+from sidecar.transport.memory import MemoryStream
+from sidecar.transport.stream import StreamBroken
+from tests.support.mesh import MemoryMesh
+
+HEAD = b"PUT / HTTP/1.1\r\nHost: orders\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
+
+
+def chunk(data: bytes) -> bytes:
+    return b"%x\r\n%b\r\n" % (len(data), data)
+
+
+async def read_all(stream: MemoryStream) -> bytes:
+    got = b""
+    try:
+        while data := await stream.receive():
+            got += data
+    except StreamBroken:
+        pass
+    return got
+
+
+async def test_a_body_that_outgrew_its_copy_while_the_try_failed_is_never_sent_in_part(
+    autojump_clock: MockClock,
+) -> None:
+    """The try's failure and the client's next bytes come in the same turn; either may be seen first."""
+    parts = [bytes([letter]) * 600 for letter in b"abc"]
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        dying: list[MemoryStream] = []
+        mesh.network.listen("a:8080", dying.append)
+        good = mesh.app("b")
+        mesh.configure(["a"], TrafficPolicy(retries=Retries(max_body_bytes=1000)))
+        answers: list[bytes] = []
+        for _ in range(30):
+            mesh.configure(["a"], TrafficPolicy(retries=Retries(max_body_bytes=1000)))
+            stream = mesh.network.dial("proxy:1")
+            await stream.send(HEAD + chunk(parts[0]))
+            await trio.sleep(0.1)
+            mesh.configure(["a", "b"], TrafficPolicy(retries=Retries(max_body_bytes=1000)))
+            stream.write(chunk(parts[1]))
+            dying.pop().abort()
+            await trio.sleep(0.1)
+            stream.write(chunk(parts[2]) + b"0\r\n\r\n")
+            answers.append(await read_all(stream))
+
+        assert {body for _, body in good.seen} <= {b"".join(parts)}
+        assert {answer.split(b" ")[1] for answer in answers} <= {b"200", b"503"}
+        assert mesh.bugs == []
+        assert mesh.in_flight() == 0
+        nursery.cancel_scope.cancel()
