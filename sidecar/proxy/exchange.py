@@ -351,15 +351,19 @@ class _Run:
         record, route = self.record, self.record.route
         assert route is not None
         idle_s = route.policy.timeouts.stream_idle_s
-        until_s = self.worker.now() + idle_s if idle_s else math.inf
-        whole = route.whole_response and record.ends_at_s is not None and record.ends_at_s < until_s
-        if whole and record.ends_at_s is not None:
-            until_s = record.ends_at_s
-        with trio.CancelScope(deadline=until_s) as scope:
-            await lease.fill()
-        if scope.cancelled_caught:
-            what = "was not complete within the route's time" if whole else f"made no progress for {idle_s:g}s"
-            raise ProxyError(REQUEST_TIMEOUT, f"the answer {what}")
+        while True:
+            until_s = self.worker.now() + idle_s if idle_s else math.inf
+            whole = route.whole_response and record.ends_at_s is not None and record.ends_at_s < until_s
+            if whole and record.ends_at_s is not None:
+                until_s = record.ends_at_s
+            uploaded = record.bytes_in
+            with trio.CancelScope(deadline=until_s) as scope:
+                await lease.fill()
+            if not scope.cancelled_caught:
+                return
+            if whole or record.bytes_in == uploaded:  # a stream whose request body goes on is not idle
+                what = "was not complete within the route's time" if whole else f"made no progress for {idle_s:g}s"
+                raise ProxyError(REQUEST_TIMEOUT, f"the answer {what}")
 
     async def _reply(self, fault: Fault, denied: GiveUp | None) -> None:
         """Send our own answer."""

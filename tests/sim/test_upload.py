@@ -54,3 +54,46 @@ async def test_a_body_that_outgrew_its_copy_while_the_try_failed_is_never_sent_i
         assert mesh.bugs == []
         assert mesh.in_flight() == 0
         nursery.cancel_scope.cancel()
+
+
+async def test_an_early_answer_waits_while_the_upload_makes_progress(autojump_clock: MockClock) -> None:
+    async def early(stream: MemoryStream) -> None:
+        await stream.receive()
+        await stream.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"begun"))
+        while not (await stream.receive()).endswith(b"0\r\n\r\n"):
+            pass
+        await stream.send(chunk(b"done") + b"0\r\n\r\n")
+
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        mesh.network.listen("a:8080", lambda stream: nursery.start_soon(early, stream))
+        mesh.configure(["a"], TrafficPolicy(timeouts=Timeouts(stream_idle_s=5.0)))
+        stream = mesh.network.dial("proxy:1")
+        await stream.send(HEAD)
+        for _ in range(10):
+            await trio.sleep(2)
+            await stream.send(chunk(b"piece"))
+        await stream.send(b"0\r\n\r\n")
+
+        assert b"done" in await read_all(stream)
+        nursery.cancel_scope.cancel()
+
+
+async def test_an_early_answer_to_an_upload_that_stopped_is_cut(autojump_clock: MockClock) -> None:
+    async def early(stream: MemoryStream) -> None:
+        await stream.receive()
+        await stream.send(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + chunk(b"begun"))
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        mesh.network.listen("a:8080", lambda stream: nursery.start_soon(early, stream))
+        mesh.configure(["a"], TrafficPolicy(timeouts=Timeouts(stream_idle_s=5.0)))
+        stream = mesh.network.dial("proxy:1")
+        await stream.send(HEAD)
+        start = trio.current_time()
+
+        assert not (await read_all(stream)).endswith(b"0\r\n\r\n")
+        assert trio.current_time() - start == 5.0
+        assert mesh.in_flight() == 0
+        nursery.cancel_scope.cancel()
