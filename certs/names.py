@@ -72,12 +72,17 @@ def check_trust_domain(name: str) -> None:
         raise SpiffeIdError(f"a trust domain has at most {MAX_TRUST_DOMAIN_BYTES} bytes, this one has {len(name)}")
 
 
+def svid_path(namespace: str, account: str) -> str:
+    """The path of an account's SPIFFE ID; nothing is checked."""
+    return f"/ns/{namespace}/sa/{account}"
+
+
 def svid_id(trust_domain: str, namespace: str, account: str) -> str:
     """The SPIFFE ID of an account. Raises SpiffeIdError if a part cannot stand in one."""
     check_trust_domain(trust_domain)
     _check_segment(namespace, f"namespace {namespace!r}")
     _check_segment(account, f"account {account!r}")
-    return str(parse(f"{SCHEME}{trust_domain}/ns/{namespace}/sa/{account}"))  # parse: the whole has a limit, too
+    return str(parse(f"{SCHEME}{trust_domain}{svid_path(namespace, account)}"))  # parse: the whole has a limit, too
 
 
 def control_plane_id(trust_domain: str) -> str:

@@ -19,6 +19,7 @@ import time
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 
+from certs import names
 from control_plane.answers import MadeToken, Refused
 from control_plane.store.contract import Conflict, Entry, Expect, Put, Store
 from sidecar.config import grammar
@@ -73,6 +74,12 @@ class Tokens:
                 grammar.parse_label(name)
             except ValueError as problem:
                 raise Refused(f"token: {what}: {problem}") from None
+        if names.svid_path(namespace, account) == names.CONTROL_PLANE_PATH:
+            # Whoever had it would be obeyed by every sidecar that it can make connect to it.
+            raise Refused(
+                f"token: account {account} of namespace {namespace} is the control plane's own identity",
+                "choose another account",
+            )
         if not 1 <= uses <= MAX_USES:
             raise Refused(f"token: {uses} uses (1 to {MAX_USES} are allowed)", "make several tokens")
         if not 1.0 <= ttl_s <= MAX_TTL_S:

@@ -129,6 +129,8 @@ async def test_a_token_is_never_spent_more_often_than_it_may(tokens: Tokens) -> 
         ({"service": "Orders"}, "service: 'Orders' is not a name"),
         ({"namespace": "a/b"}, "namespace: 'a/b' is not a name"),
         ({"account": "-"}, "account: '-' is not a name"),
+        ({"namespace": "mesh-system", "account": "control-plane"}, "is the control plane's own identity"),
+        ({"namespace": "mesh-system", "service": "control-plane"}, "is the control plane's own identity"),
         ({"uses": 0}, "0 uses"),
         ({"uses": 1001}, "1001 uses"),
         ({"ttl_s": 0.5}, "a life of 0.5 s"),
