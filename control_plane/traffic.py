@@ -18,6 +18,7 @@ from sidecar.model.clusters import Protocol, Service, ServiceKey
 from sidecar.model.routes import BackendRef, HttpRoute, RouteRule
 from sidecar.model.snapshot import Snapshot
 
+MOST_NAMED = 10  # routes in one complaint
 _HTTP = (Protocol.AUTO, Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC)
 
 
@@ -58,6 +59,8 @@ def retarget(content: Content, snapshot: Snapshot, namespace: str, service: str,
     for rule in document["spec"]["rules"]:
         if rule.get("backendRefs") or parsed is None:
             _set_weights(rule, where, key, wanted, port)
+            if all(each.get("weight", 1) == 0 for each in rule["backendRefs"]):
+                raise Refused("all weights would be 0: nothing would take the traffic", "leave one above 0")
     try:
         return parse_json(to_json(document))
     except ConfigError as problem:
@@ -76,7 +79,8 @@ def route_of(content: Content, key: ServiceKey) -> Parsed | None:
         raise Refused(
             f"{len(found)} routes steer {key}",
             "edit one of them and apply it",
-            details=tuple(parsed.name for parsed in found),
+            details=tuple(parsed.name for parsed in found[:MOST_NAMED])
+            + ((f"and {len(found) - MOST_NAMED} more",) if len(found) > MOST_NAMED else ()),
             kind=Kind.AMBIGUOUS,
         )
     return found[0] if found else None

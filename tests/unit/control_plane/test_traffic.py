@@ -121,7 +121,7 @@ def test_every_rule_with_the_same_backends_is_changed() -> None:
     ("named", "message", "hint"),
     [
         ({"v9": 1}, "orders has no version 'v9'", "known: v1, v2"),
-        ({"v1": 0, "v2": 0}, "HTTPRoute/shop/split would not be valid", "name other weights"),
+        ({"v1": 0, "v2": 0}, "all weights would be 0: nothing would take the traffic", "leave one above 0"),
         ({"v1": -1}, "HTTPRoute/shop/split would not be valid", "name other weights"),
         ({"v1": 2_000_000}, "HTTPRoute/shop/split would not be valid", "name other weights"),
         ({"v1": 1, "orders-v1": 2}, "a backend is named twice", "known: orders-v1, orders-v2"),
@@ -140,6 +140,18 @@ def test_two_routes_are_named_and_none_is_changed() -> None:
         set_to(mesh("v1", "v2", yaml=yaml), v1=1)
     assert refusal.value.kind is Kind.AMBIGUOUS
     assert refusal.value.details == ("HTTPRoute/shop/other", "HTTPRoute/shop/split")
+
+
+def test_of_very_many_routes_some_are_named() -> None:
+    many = "---".join(ROUTE.replace("name: split", f"name: split-{number}") for number in range(30))
+    with pytest.raises(Refused, match="30 routes steer orders") as refusal:
+        show(mesh("v1", "v2", yaml=many), snapshot(mesh("v1", "v2", yaml=many)), 7, "shop", "orders")
+    assert len(refusal.value.details) == 11
+    assert refusal.value.details[-1] == "and 20 more"
+
+
+def test_a_canary_can_be_turned_off() -> None:
+    assert set_to(mesh("v1", "v2", yaml=ROUTE), v2=0) is not None
 
 
 def test_rules_with_different_backends_are_left_to_the_user() -> None:
