@@ -21,11 +21,11 @@ from control_plane.answers import Kind, Refused
 from control_plane.api.answers import ApiError, bug, too_slow
 from control_plane.api.guard import Limits
 from control_plane.facade import ControlPlane
+from control_plane.store.contract import StoreError
+from control_plane.tokens import MAX_TTL_S, MAX_USES
 
 STATUS_OF = {Kind.INVALID: 422, Kind.NOT_FOUND: 404, Kind.CONFLICT: 409, Kind.AMBIGUOUS: 409}
 METRICS_TYPE = "text/plain; version=0.0.4; charset=utf-8"
-LONGEST_TTL_S = 30 * 86_400.0
-MOST_USES = 10_000
 
 Handler = Callable[[Request], Awaitable[Response]]
 
@@ -144,10 +144,10 @@ class Routes:
     async def _token(self, request: Request) -> Response:
         body = await _body(request, service=str, namespace=str, account=str, uses=int, ttl_s=float)
         uses, ttl_s = body.get("uses", 1), body.get("ttl_s", 3600.0)
-        if not 1 <= uses <= MOST_USES:
-            raise ApiError(400, f"uses: {uses} is not between 1 and {MOST_USES}")
-        if not 1.0 <= ttl_s <= LONGEST_TTL_S:
-            raise ApiError(400, f"ttl_s: {ttl_s:g} is not between 1 and {LONGEST_TTL_S:g} (30 days)")
+        if not 1 <= uses <= MAX_USES:
+            raise ApiError(400, f"uses: {uses} is not between 1 and {MAX_USES}")
+        if not 1.0 <= ttl_s <= MAX_TTL_S:
+            raise ApiError(400, f"ttl_s: {ttl_s:g} is not between 1 and {MAX_TTL_S:.0f} (30 days)")
         made = await self._plane.create_token(
             service=_needed(body, "service"),
             namespace=_needed(body, "namespace"),
@@ -260,7 +260,10 @@ async def _too_slow(_: Request, __: Exception) -> Response:
     return too_slow().answer()
 
 
-async def _bug(_: Request, __: Exception) -> Response:
+async def _bug(_: Request, exc: Exception) -> Response:
+    if isinstance(exc, StoreError):  # no bug, but for the operator's log like one
+        message = "the control plane's store failed; nothing was changed"
+        return ApiError(503, message, hint="see meshctl check", details=[str(exc)], kind="store").answer()
     return bug().answer()
 
 

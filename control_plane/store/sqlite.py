@@ -57,6 +57,7 @@ class SqliteStore:
         self._path = path
         self._db: sqlite3.Connection | None = connection
         self._clock = clock
+        self._file = _file_at(path)
         self._one_at_a_time = trio.CapacityLimiter(1)
         self._changed = trio.Event()
 
@@ -93,7 +94,16 @@ class SqliteStore:
         """See contract.Store."""
         check_transaction(operations, expect)
         now_s = self._clock()
-        before, after = await self._run(partial(_transact, operations=operations, expect=expect, now_s=now_s))
+
+        def write(db: sqlite3.Connection) -> tuple[int, int]:
+            if _file_at(self._path) != self._file:  # SQLite goes on in a file that no restart would find
+                raise StoreError(
+                    f"{self._path}: was deleted or replaced while in use, so nothing can be kept; "
+                    "put it back, or restart the control plane to begin with what is there"
+                )
+            return _transact(db, operations=operations, expect=expect, now_s=now_s)
+
+        before, after = await self._run(write)
         if after != before:
             self._wake()
         return after
@@ -184,6 +194,15 @@ class SqliteWatch:
             self._after, found = await self._store.changes(self._prefix, self._after)
             if found:
                 return found
+
+
+def _file_at(path: Path) -> tuple[int, int] | None:
+    """Which file is there; None for none."""
+    try:
+        found = path.stat()
+    except OSError:
+        return None
+    return found.st_dev, found.st_ino
 
 
 async def open_store(directory: Path, clock: Callable[[], float] = time.time) -> SqliteStore:

@@ -23,6 +23,7 @@ from control_plane.answers import (
 from control_plane.api import listen
 from control_plane.api.guard import Guard, Limits
 from control_plane.api.routes import Routes
+from control_plane.store.contract import StoreError
 
 TOKEN = "a-token-that-nobody-guesses"
 AUTH = {"authorization": f"Bearer {TOKEN}"}
@@ -45,6 +46,8 @@ class FakePlane:
 
     async def apply(self, text: str, source: str = "<input>", *, dry_run: bool = False) -> Applied:
         self.asked.append(("apply", text, source, dry_run))
+        if text == "full":
+            raise StoreError("data/store.db: database or disk is full")
         if text == "bad":
             raise Refused("1 problem", "mend it", (f"{source}:1:1: what",), Kind.INVALID)
         return Applied(8, ("Service/shop/orders",), (), dry_run)

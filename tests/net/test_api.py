@@ -156,7 +156,11 @@ async def test_query_parameters_are_checked(path: str, says: str) -> None:
         ("/v1/tokens", {"service": "orders"}, "field 'namespace' is missing"),
         ("/v1/tokens", {"service": "orders", "namespace": "shop", "uses": 0}, "uses: 0 is not between"),
         ("/v1/tokens", {"service": "orders", "namespace": "shop", "uses": True}, "uses: not a whole number"),
-        ("/v1/tokens", {"service": "orders", "namespace": "shop", "ttl_s": 1e9}, "ttl_s: 1e+09 is not between"),
+        (
+            "/v1/tokens",
+            {"service": "orders", "namespace": "shop", "ttl_s": 1e9},
+            "ttl_s: 1e+09 is not between 1 and 2592000 (30 days)",
+        ),
         ("/v1/certs/rotate", {"spread_s": -1}, "spread_s: -1 is not between"),
     ],
 )
@@ -186,6 +190,15 @@ async def test_a_bug_is_reported_to_the_operator_and_hidden_from_the_client() ->
         assert "secret" not in answer.text
         assert server.bugs == ["GET /v1/resources/Service/shop/bug: KeyError('a secret of the program')"]
         assert (await client.get("/v1/version")).status_code == 200
+
+
+async def test_a_store_that_fails_is_told_to_both() -> None:
+    async with serving() as server, server.client() as client:
+        answer = await client.post("/v1/apply", json={"documents": "full"})
+        assert (answer.status_code, error_of(answer)["kind"]) == (503, "store")
+        assert error_of(answer)["message"] == "the control plane's store failed; nothing was changed"
+        assert error_of(answer)["details"] == ["data/store.db: database or disk is full"]
+        assert [line.partition(":")[0] for line in server.bugs] == ["POST /v1/apply"]
 
 
 async def test_a_handler_that_hangs_is_cut_off() -> None:

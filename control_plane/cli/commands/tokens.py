@@ -14,6 +14,9 @@ from control_plane.cli.names import service_key
 from control_plane.cli.output import span
 from sidecar.config.grammar import parse_label
 
+MOST_USES = 1_000  # as the control plane allows
+LONGEST_S = 30 * 86_400.0
+
 app = typer.Typer(no_args_is_help=True, help="First contact of new sidecars.")
 
 
@@ -28,7 +31,7 @@ def create(
     service: Annotated[str, typer.Option("--service", "-s", help="The service that the sidecar may serve.")],
     namespace: Annotated[str | None, typer.Option("--namespace", "-n", metavar="NS", help="Its namespace.")] = None,
     account: Annotated[str, typer.Option(help="The account of its identity (default: the service's name).")] = "",
-    uses: Annotated[int, typer.Option(min=1, max=10_000, help="How many sidecars may join with it.")] = 1,
+    uses: Annotated[int, typer.Option(min=1, max=MOST_USES, help="How many sidecars may join with it.")] = 1,
     ttl: Annotated[str, typer.Option(metavar="TIME", help="How long it can be used: 10m, 1h, 48h.")] = "1h",
     file: Annotated[Path | None, typer.Option("-o", "--out", metavar="FILE", help="Where to write it, 0600.")] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace FILE if it is there.")] = False,
@@ -43,18 +46,21 @@ def create(
             parse_label(account)
         except ValueError as exc:
             raise Complaint(f"--account: {exc}", status=USAGE) from exc
+    ttl_s = seconds(ttl, "--ttl")
+    if not 1.0 <= ttl_s <= LONGEST_S:
+        raise Complaint(f"--ttl: {ttl!r} is not between 1s and 720h (30 days)", status=USAGE)
     body = {
         "service": key.name,
         "namespace": key.namespace,
         "account": account,
         "uses": uses,
-        "ttl_s": seconds(ttl, "--ttl"),
+        "ttl_s": ttl_s,
     }
     if file is not None:
         _may_write(file, force)  # before a token is made that nobody could use
     with client_of(context) as client:
         made = client.post("/v1/tokens", body)
-    left = span(made["expires_s"] - time.time())
+    left = span(round(made["expires_s"] - time.time()))
     use = "once" if uses == 1 else f"{uses} times"
     if file is None:
         print(made["join_file"], end="" if made["join_file"].endswith("\n") else "\n")

@@ -54,6 +54,19 @@ async def test_every_acknowledged_write_is_synced(tmp_path: Path) -> None:
     await store.aclose()
 
 
+async def test_nothing_is_acknowledged_into_a_file_that_was_deleted(tmp_path: Path) -> None:
+    store = await open_store(tmp_path)
+    await store.txn([Put("a", b"1")])
+    aside = tmp_path / "aside"
+    (tmp_path / FILE_NAME).rename(aside)
+    for _ in range(2):
+        with pytest.raises(StoreError, match=r"store\.db: was deleted or replaced while in use"):
+            await store.txn([Put("a", b"2")])
+    aside.rename(tmp_path / FILE_NAME)
+    assert await store.txn([Put("a", b"3")]) == 2
+    await store.aclose()
+
+
 async def test_a_second_control_plane_on_the_same_folder_is_refused(tmp_path: Path) -> None:
     store = await open_store(tmp_path)
     with pytest.raises(StoreError, match=r"store\.db: another control plane uses it; stop that one, or name another"):
