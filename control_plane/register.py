@@ -154,7 +154,7 @@ def _check_applied(content: Content, workload: Workload) -> None:
 
 
 def _check_version(content: Content, workload: Workload) -> None:
-    """`orders-eu-v1` is one service's name, though version `eu-v1` of `orders` would have it too: first come, first served.
+    """`orders-eu-v1` is the name of one service, also version `eu-v1` of `orders`: the first has it.
 
     Otherwise a workload could have itself sent what is meant for another service, by the version that it says it has.
     """

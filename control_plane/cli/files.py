@@ -13,7 +13,8 @@ from pathlib import Path
 from control_plane.cli.complaint import USAGE, Complaint
 
 SUFFIXES = frozenset({".yaml", ".yml", ".json"})
-MOST_BYTES = 4 * 1024 * 1024  # as much as the API takes
+MOST_BYTES = 4 * 1024 * 1024  # read at once
+MOST_APPLIED_BYTES = 1024 * 1024  # as much text as the control plane takes at once, all or nothing
 SOURCE = "<files>"  # what the joined text is called on the wire when it has several files
 
 _BREAK = re.compile("\r\n|[\n\r\x85\u2028\u2029]")  # what YAML readers count as lines
@@ -43,7 +44,18 @@ class Bundle:
 
     @classmethod
     def of(cls, texts: Sequence[Text]) -> "Bundle":
-        """Join `texts`; each becomes documents of its own."""
+        """Join `texts`; each becomes documents of its own.
+
+        Raises:
+            Complaint: Status 2; together they are more than the control plane takes at once.
+        """
+        size = sum(len(text.content.encode()) for text in texts)
+        if size > MOST_APPLIED_BYTES:
+            raise Complaint(
+                f"{size} bytes at once; the control plane takes {MOST_APPLIED_BYTES} (1 MiB)",
+                hint="give the files in parts",
+                status=USAGE,
+            )
         if len(texts) == 1:
             return cls(texts[0].name, texts[0].content, ((texts[0].name, 1),))
         pieces: list[str] = []

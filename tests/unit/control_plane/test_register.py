@@ -185,7 +185,7 @@ class TestOthersTraffic:
         assert registration(content, made(address="10.0.0.9", version="v2"))
 
     def test_a_node_does_not_take_the_place_of_an_applied_workload_of_another_service(self) -> None:
-        with pytest.raises(HelloRefused, match="node id legacy-1 .* applied Workload of service orders-eu") as refusal:
+        with pytest.raises(HelloRefused, match=r"node id legacy-1 .* applied Workload of service orders-eu") as refusal:
             registration(applied(), made(name="legacy-1"))
         assert not refusal.value.final
         own = made(name="legacy-1", service="orders-eu", account="orders-eu")

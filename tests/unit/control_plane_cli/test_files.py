@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from control_plane.cli.complaint import USAGE, Complaint
-from control_plane.cli.files import MOST_BYTES, SOURCE, Bundle, Text, read
+from control_plane.cli.files import MOST_APPLIED_BYTES, MOST_BYTES, SOURCE, Bundle, Text, read
 from sidecar.config.node import Source
 from sidecar.config.problems import Problems
 from sidecar.config.yaml_text import read_yaml
@@ -81,3 +81,10 @@ def test_a_joined_text_reads_as_the_documents_of_its_files() -> None:
     documents = read_yaml(Bundle.of(texts).text, Source("x", problems))
     assert [document.at("kind").value for document in documents] == ["A", "B", "C", "D"]
     assert problems.lines() == []
+
+
+def test_more_than_the_control_plane_takes_at_once_is_said_before_it_travels() -> None:
+    half = "#" * (MOST_APPLIED_BYTES // 2 + 1)
+    with pytest.raises(Complaint, match=r"1048578 bytes at once; the control plane takes 1048576") as refused:
+        Bundle.of([Text("a.yaml", half), Text("b.yaml", half)])
+    assert (refused.value.hint, refused.value.status) == ("give the files in parts", USAGE)
