@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from sidecar.telemetry.export.otlp import SpanExporter
 
 EXPIRE_S = 60.0  # how often idle metric series are looked for
+MAX_BUG_LINES = 100  # in a process's life
 
 
 class Holder:
@@ -54,6 +55,7 @@ class Holder:
         self.ending = trio.Event()
         self.drain_delay = True
         self._say = say
+        self._bugs = 0
         self._rng = Random(secrets.randbits(64))
         node = bootstrap.node
         self.metrics = Metrics(service=node.service, namespace=node.namespace, version=node.version)
@@ -168,6 +170,9 @@ class Holder:
 
     def _on_bug(self, exc: BaseException) -> None:
         """A bug in one connection's handler: the others go on, and somebody should hear of it."""
+        self._bugs += 1
+        if self._bugs > MAX_BUG_LINES:
+            return  # a peer that knows how to cause one must not fill the log
         self._say("bug: " + " | ".join(line.strip() for line in traceback.format_exception(exc)[-3:]))
 
 

@@ -77,6 +77,8 @@ class _Http1:
             except ProxyError as exc:
                 await self._refuse(exc.fault)
                 return
+            if client.events:  # sent ahead of its turn: a queue of such requests must not keep others from theirs
+                await trio.lowlevel.checkpoint()
 
     async def _next_head(self) -> RequestHead | None:
         """The next request's head; None when the client is done. Raises ProxyError of DPE."""

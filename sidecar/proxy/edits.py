@@ -4,13 +4,25 @@ Pure functions over fields. Identity headers are never taken from a client: they
 the inbound side from the verified certificate.
 """
 
+from collections.abc import Iterator
+from itertools import product
+
 from sidecar.model.messages import Fields, RequestHead, ResponseHead, end_to_end, nominated
 from sidecar.policy.deadline import DEADLINE_HEADER
 from sidecar.proxy.replies import UNTOUCHED
 
 REQUEST_ID = b"x-request-id"
 CLIENT_CERT = b"x-forwarded-client-cert"
-_OURS = frozenset((CLIENT_CERT, DEADLINE_HEADER, UNTOUCHED, b"traceparent", b"tracestate"))
+
+
+def _spellings(name: bytes) -> Iterator[bytes]:
+    """`name` with `-` or `_` in every place: CGI, WSGI and PHP apps read both as the same variable."""
+    parts = name.split(b"-")
+    for between in product((b"-", b"_"), repeat=len(parts) - 1):
+        yield b"".join(part + by for part, by in zip(parts, (*between, b""), strict=True))
+
+
+_OURS = frozenset((DEADLINE_HEADER, UNTOUCHED, b"traceparent", b"tracestate", *_spellings(CLIENT_CERT)))
 
 
 def forwarded_request(head: RequestHead, own: Fields) -> RequestHead:

@@ -50,13 +50,14 @@ class Outbound:
         del peer
         worker = self._worker
         key, port = self._fixed or self._asked_for(record.head.authority)
-        self.service = key
         if record.snapshot.knows(key) is Known.UNKNOWN:
             if await worker.directory.find(key, UNKNOWN_WAIT_S) is Known.UNKNOWN:
                 raise ProxyError(unknown_service(str(key)))
             record.snapshot = worker.snapshot
         worker.directory.used(key)
         snapshot = record.snapshot
+        if snapshot.knows(key) is Known.FOUND:
+            self.service = key  # not before: it becomes a label of metrics, which clients must not make up
         table = worker.router.table(snapshot, key, port or _only_port(snapshot, key))
         if table is None:
             raise ProxyError(NO_ROUTE, _why_no_table(snapshot, key, port))

@@ -130,12 +130,10 @@ class Pool:
     def free(self, key: ClusterKey) -> None:
         """One connection of the cluster is not used any more: let the longest waiting request have its place."""
         use = self._uses[key]
-        while use.waiting:
-            event = use.waiting.popleft()
-            if not event.is_set():
-                event.set()  # the place goes over to the waiter: the count stays
-                return
-        use.connections -= 1
+        if use.waiting:
+            use.waiting.popleft().set()  # the place goes over to the waiter: the count stays
+        else:
+            use.connections -= 1
 
     def forget(self, connection: UpstreamConnection) -> None:
         """Close an idle connection."""
@@ -164,6 +162,8 @@ class Pool:
                 idle.pop(0).stream.close()
             if not idle:
                 del self._idle[key]
+        for cluster in [key for key, use in self._uses.items() if not use.connections]:
+            del self._uses[cluster], self._homes[cluster]  # made again on first use: clusters come and go
 
     def close(self) -> None:
         """Close every idle connection."""
@@ -211,7 +211,7 @@ class Pool:
             if place.is_set():
                 self.free(cluster.key)  # the place came too late for us
             else:
-                place.set()  # whoever frees a place passes us over
+                use.waiting.remove(place)
             raise
         finally:
             cluster.pending -= 1

@@ -107,6 +107,8 @@ class Worker:
                 continue
             endpoints = snapshot.endpoints(key.service)
             cluster.current(endpoints.of_port(key.port) if endpoints is not None else ())
+            if table is None and not (cluster.endpoints or cluster.in_flight or cluster.pending):
+                del self.live.clusters[key]
 
     def access_policies(self, service: ServiceKey) -> tuple[AuthorizationPolicy, ...]:
         """The authorization policies of `service`, looked up once per snapshot."""
