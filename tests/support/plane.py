@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -99,10 +99,12 @@ def command(module: str, *arguments: str, folder: Path, stdin: str = "") -> Done
 
 
 @contextmanager
-def running(folder: Path, *arguments: str) -> Iterator[Plane]:
+def running(
+    folder: Path, *arguments: str, program: Sequence[str] = ("-m", "control_plane.cli.serve")
+) -> Iterator[Plane]:
     """`control-plane serve` with its data in `folder`/data; killed at the end if it still runs."""
     data = folder / "data"
-    line = [sys.executable, "-m", "control_plane.cli.serve", "serve", "--data", str(data)]
+    line = [sys.executable, *program, "serve", "--data", str(data)]
     line += ["--api", "127.0.0.1:0", "--listen", "127.0.0.1:0", *arguments]
     process = subprocess.Popen(line, stderr=subprocess.PIPE, text=True, cwd=folder, env=environment())
     plane = Plane(process, data, folder)
