@@ -52,6 +52,11 @@ class _Http1:
         self.worker = worker
 
     async def serve(self) -> None:
+        await self._requests()
+        if self.client.stream.queued_bytes:  # of the last answer: the client is slow, not gone
+            await self._linger()
+
+    async def _requests(self) -> None:
         client, codec = self.client, self.codec
         while True:
             try:
@@ -61,8 +66,6 @@ class _Http1:
                     await self._refuse(exc.fault)
                 return  # a client that leaves between two requests loses nothing
             if head is None:
-                if client.stream.queued_bytes:  # of the last answer: the client is slow, not gone
-                    await self._linger()
                 return
             record = self._record(head)
             await exchange.serve(record, client, self.make_side(), self.worker)

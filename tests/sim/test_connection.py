@@ -89,7 +89,8 @@ async def test_a_bug_inside_an_answer_never_looks_like_its_end(autojump_clock: M
 
 
 @pytest.mark.parametrize("size", [100, 120_000, 200_000, 250_000])
-async def test_a_slow_reader_gets_the_whole_of_the_last_answer(size: int, autojump_clock: MockClock) -> None:
+@pytest.mark.parametrize("then", ["", "half-close", "half a head"])
+async def test_a_slow_reader_gets_the_whole_of_the_last_answer(size: int, then: str, autojump_clock: MockClock) -> None:
     body = b"x" * size
 
     async def large(app: AppConnection, request: h11.Request, got: bytes) -> None:
@@ -100,7 +101,11 @@ async def test_a_slow_reader_gets_the_whole_of_the_last_answer(size: int, autoju
         mesh.app("a", large)
         mesh.configure(["a"])
         stream = mesh.network.dial("proxy:1")
-        await stream.send(GET.replace(b"1.1", b"1.0"))
+        if then:
+            await stream.send(GET + (b"GET /" if then == "half a head" else b""))
+            stream.send_eof()
+        else:
+            await stream.send(GET.replace(b"1.1", b"1.0"))
         await trio.sleep(10)
         got = b""
         while data := await stream.receive():
