@@ -6,6 +6,7 @@ unchanged until it is taken (a shorter retry is an error in OpenSSL); an end wit
 an end. SSLSocket, not MemoryBIO: one copy less, 1.7 times cheaper.
 """
 
+import errno
 import select
 import socket
 import ssl
@@ -173,13 +174,15 @@ class TlsStream(EpollStream):
 
     def _transmit(self, data: bytes | memoryview) -> int:
         try:
-            return self._tls.send(data)
+            return self._tls.write(data)  # not `send`, which goes on in plain text once both sides have said goodbye
         except ssl.SSLWantWriteError:
             return 0
         except ssl.SSLWantReadError:
             self._write_wants_read = True
             self._arm(read=True)
             return 0
+        except ValueError:
+            raise BrokenPipeError(errno.EPIPE, "TLS has ended") from None
 
     def on_ready(self, events: int) -> None:
         """The reactor's turn; also from the ready queue, when decrypted bytes wait."""

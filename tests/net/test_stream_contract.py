@@ -364,6 +364,18 @@ async def test_tls_that_ends_without_close_notify_is_a_truncation() -> None:
             await read_all(there)
 
 
+async def test_nothing_is_sent_in_plain_text_after_tls_has_ended() -> None:
+    async with secure() as (here, there, _):
+        assert isinstance(there, TlsStream)
+        there.send_eof()
+        assert await read_all(here) == b""
+        here.send_eof()
+        assert here.write(b"in the clear") is False
+        assert here.broken
+        with trio.fail_after(5):
+            assert await read_all(there) == b""
+
+
 async def test_close_notify_is_an_orderly_end_even_over_unread_data() -> None:
     async with secure() as (here, there, _):
         await there.send(b"on its way")
