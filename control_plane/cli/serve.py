@@ -5,7 +5,6 @@ and the sidecar streams. What a user did wrong is one line and a hint; a traceba
 """
 
 import ipaddress
-import resource
 import signal
 import sys
 import traceback
@@ -154,6 +153,7 @@ def _run(settings: Settings, listener: "socket.socket") -> None:
     import trio
 
     from control_plane.api.listen import address_of
+    from sidecar.transport.listen import allow_open_files
 
     file = settings.file
     config = ServeConfig(
@@ -163,16 +163,8 @@ def _run(settings: Settings, listener: "socket.socket") -> None:
         trust_domain=file.trust_domain,
         certificate_s=file.certificate_life_s,
     )
-    _allow_open_files(2 * config.max_sessions)
+    allow_open_files(2 * config.max_sessions)
     trio.run(_serve, config, settings, listener)
-
-
-def _allow_open_files(wanted: int) -> None:
-    """Raise the process's own limit as far as it may; 1024, the usual default, is fewer than there may be sidecars."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 async def _serve(config: ServeConfig, settings: Settings, listener: "socket.socket") -> None:

@@ -110,9 +110,11 @@ class Holder:
             reasons.append("draining: this process is about to end")
         if self.health.down:
             reasons.append(f"the app does not accept connections at {', '.join(map(str, self.health.down))}")
-        inbound = self.bootstrap.inbound
-        if inbound is not None and inbound.mtls is not MtlsMode.OFF and self.data_plane.contexts is None:
+        inbound, contexts = self.bootstrap.inbound, self.data_plane.contexts
+        if inbound is not None and inbound.mtls is not MtlsMode.OFF and contexts is None:
             reasons.append("no identity yet: mutual TLS is not possible")
+        if contexts is not None and contexts.identity.not_after_s <= time.time():
+            reasons.append("the identity has expired: mutual TLS is refused by every peer")
         return reasons
 
     def app_ready(self) -> bool:

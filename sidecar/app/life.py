@@ -2,7 +2,7 @@
 
 A port that is taken, a file that is wrong: told before anything runs. The first SIGTERM drains: not ready at once,
 accepting for the drain delay so that callers can hear of it, then the answers under way, then exit status 0. SIGINT
-(Ctrl-C) drains without the delay. A second signal ends at once.
+(Ctrl-C) drains without the delay. A second signal ends at once. SIGHUP opens the access log anew.
 """
 
 import signal
@@ -15,7 +15,7 @@ from sidecar.app.data_plane import Bound, bind_all
 from sidecar.app.holder import Holder
 from sidecar.model.bootstrap import Bootstrap
 from sidecar.model.snapshot import Snapshot
-from sidecar.transport.listen import bound_address
+from sidecar.transport.listen import allow_open_files, bound_address
 
 Say = Callable[[str], None]
 MAX_UNRAISABLE = 20  # lines in a process's life; more say nothing new
@@ -35,6 +35,7 @@ def run(bootstrap: Bootstrap, snapshot: Snapshot | None = None, say: Say = to_st
     Raises:
         ConfigError, UnreadableError: It cannot start; nothing was left running.
     """
+    allow_open_files(2 * bootstrap.limits.connections)
     bound = bind_all(bootstrap)
     try:
         holder = Holder(bootstrap, snapshot, say)
@@ -47,7 +48,7 @@ def run(bootstrap: Bootstrap, snapshot: Snapshot | None = None, say: Say = to_st
 
 
 async def _life(holder: Holder, bound: list[Bound], say: Say) -> int:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
         async with trio.open_nursery() as nursery:
             holder.start(nursery)
             holder.listening += [(one.name, bound_address(one.sock)) for one in bound]
@@ -71,6 +72,9 @@ async def _life(holder: Holder, bound: list[Bound], say: Say) -> int:
 async def _watch(holder: Holder, signals: AsyncIterator[int], scope: trio.CancelScope, say: Say) -> None:
     seen = 0
     async for number in signals:
+        if number == signal.SIGHUP:
+            holder.log_writer.reopen()  # what logrotate sends after it moved the file away
+            continue
         seen += 1
         if seen > 1:
             say("second signal: ending at once")

@@ -1,12 +1,12 @@
 """What the admin endpoints show of the running process: answers from memory, plain values, never a secret."""
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import trio
 
 from sidecar import __version__
 from sidecar.model.bootstrap import LogWhen
-from sidecar.model.clusters import ClusterKey
 from sidecar.model.live import ClusterLive, EndpointLive
 from sidecar.model.policies import DEFAULT_POLICY
 from sidecar.telemetry.facts import Facts
@@ -134,13 +134,11 @@ class View:
         }
 
     def _connections(self) -> list[tuple[str, str, int]]:
+        """Sums by service: one that has several ports is one row."""
         worker = self._holder.data_plane.worker
-        rows: list[tuple[str, str, int]] = []
+        sums: Counter[tuple[str, str]] = Counter()
         for key, cluster in worker.live.clusters.items():
             idle = sum(worker.pool.idle_count(live.endpoint) for live in cluster.endpoints.values())
-            rows += [(_name(key), "active", cluster.in_flight), (_name(key), "idle", idle)]
-        return rows
-
-
-def _name(key: ClusterKey) -> str:
-    return str(key.service)
+            sums[str(key.service), "active"] += worker.pool.in_use(key)
+            sums[str(key.service), "idle"] += idle
+        return [(service, state, count) for (service, state), count in sorted(sums.items())]

@@ -199,7 +199,7 @@ class Bootstrap:
         static: Folder of resources, when there is no control plane.
         inbound: None for a pure caller.
         tracing: None records no spans; trace headers are passed on all the same.
-        fast_path: False sends every request along the reference path.
+        fast_path: False sends every request along the reference path, which in this version all take anyway.
     """
 
     node: NodeInfo

@@ -11,7 +11,10 @@ from sidecar.model.clusters import ServiceKey
 
 
 class Mode(StrEnum):
-    """Whether a policy acts, or only counts and logs what it would have done."""
+    """Whether a policy acts, or only counts and logs what it would have done.
+
+    Of a TrafficPolicy it governs ejection; times, tries and limits always act. An AuthorizationPolicy it governs whole.
+    """
 
     ENFORCE = "enforce"
     SHADOW = "shadow"
@@ -41,7 +44,7 @@ class Timeouts:
     request_s: float | None = 15.0  # to the response head; Envoy's route timeout
     per_try_s: float | None = None  # a try may use what is left of the request
     connect_s: float = 1.0  # Linkerd's; a local network answers in milliseconds
-    stream_idle_s: float = 300.0  # body without progress either way; Envoy's
+    stream_idle_s: float = 300.0  # an answer's body without progress; Envoy's
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -15,7 +15,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from sidecar.errors import INVALID_BACKEND, NO_CLUSTER, NO_ENDPOINT, OVERFLOW, REQUEST_TIMEOUT, Fault
+from sidecar.errors import INVALID_BACKEND, NO_CLUSTER, NO_ENDPOINT, OVERFLOW, REQUEST_TIMEOUT, Fault, Side
 from sidecar.model.clusters import ClusterKey, Endpoint
 from sidecar.model.live import ClusterLive, EndpointLive, LiveRegistry
 from sidecar.model.policies import Algorithm, TrafficPolicy
@@ -187,9 +187,10 @@ def outcome(exchange: Exchange, result: Failure | None, now_s: float, rng: Rando
     live = exchange.current
     if live is None:
         return
-    exchange.ejected = outlier.record(
-        exchange.cluster, live, result is None, exchange.policy.ejection, exchange.policy.mode, now_s, rng
-    )
+    if not _ours(result):
+        exchange.ejected = outlier.record(
+            exchange.cluster, live, result is None, exchange.policy.ejection, exchange.policy.mode, now_s, rng
+        )
     if result is None:
         exchange.over = _FORWARD
         return
@@ -219,6 +220,12 @@ def outcome(exchange: Exchange, result: Failure | None, now_s: float, rng: Rando
         exchange.delay_s = verdict
     exchange.current = None
     exchange.cluster.release(live)
+
+
+def _ours(result: Failure | None) -> bool:
+    """True for a failure that says nothing about the endpoint: our own limits, no identity yet. A timeout does."""
+    fault = result.fault if result is not None else None
+    return fault is not None and fault.side is Side.SELF and fault.flag != "UT"
 
 
 def finish(exchange: Exchange) -> None:

@@ -20,6 +20,7 @@ from sidecar.errors import (
     CLIENT_GONE,
     CONNECT_TIMEOUT,
     INVALID_BACKEND,
+    QUEUE_TIMEOUT,
     REQUEST_TIMEOUT,
     RETRY_LIMIT,
     TRY_TIMEOUT,
@@ -142,6 +143,8 @@ class _Run:
             ends_at_s=record.ends_at_s,
             now_s=worker.now(),
         )
+        # What came together with the head is sent once in any case; again only if the policy keeps so much.
+        record.exchange.replayable = len(record.body_seen) <= record.exchange.policy.retries.max_body_bytes
 
     async def _give_up(self, step: Answer) -> None:
         assert step.fault is not None, "an answer to forward is forwarded by the try that got it"
@@ -225,6 +228,7 @@ class _Run:
         record, exchange = self.record, self.record.exchange
         assert exchange is not None
         assert record.endpoint is not None
+        record.principal = ""
         lease = await self.side.pool.lease(exchange.cluster, record.endpoint, exchange.policy)
         record.lease = lease
         record.principal = lease.principal
@@ -299,11 +303,17 @@ class _Run:
     def _timed_out(self, now_s: float) -> Fault:
         record = self.record
         if record.lease is None:
-            return CONNECT_TIMEOUT
+            return QUEUE_TIMEOUT if self._queued() else CONNECT_TIMEOUT
         if record.ends_at_s is not None and now_s >= record.ends_at_s:
             took_s = now_s - record.started_s
             return REQUEST_TIMEOUT.saying(f"the service did not answer within {took_s:.3g}s")
         return TRY_TIMEOUT
+
+    def _queued(self) -> bool:
+        """True when the cluster uses all the connections it may: the try waited for one of them."""
+        exchange = self.record.exchange
+        assert exchange is not None
+        return self.side.pool.in_use(exchange.cluster.key) >= exchange.policy.limits.connections
 
     # Towards the client.
 

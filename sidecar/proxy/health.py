@@ -21,13 +21,14 @@ class AppHealth:
         self._addresses = tuple(dict.fromkeys(addresses))
         self._changed = changed
         self.down: tuple[HostPort, ...] = self._addresses
+        self._looked = False
 
     async def run(self) -> None:
         """Look for ever."""
         while self._addresses:
             down = tuple([address for address in self._addresses if not await accepts(address)])
-            if down != self.down:
-                self.down = down
+            if down != self.down or not self._looked:
+                self.down, self._looked = down, True
                 self._changed()
             await trio.sleep(EVERY_S)
 

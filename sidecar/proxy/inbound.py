@@ -12,7 +12,7 @@ from sidecar.model.bootstrap import InboundPort, NodeInfo
 from sidecar.model.clusters import ClusterKey, Endpoint, ServiceKey
 from sidecar.model.live import LiveRegistry
 from sidecar.model.messages import Fields
-from sidecar.model.policies import Ejection, Limits, Retries, RetryOn, TrafficPolicy
+from sidecar.model.policies import Ejection, Limits, Retries, RetryOn, Timeouts, TrafficPolicy
 from sidecar.policy import access, deadline
 from sidecar.proxy.edits import CLIENT_CERT
 from sidecar.proxy.handover import HandOver
@@ -22,6 +22,9 @@ from sidecar.proxy.worker import Worker
 from sidecar.routing.plan import ClusterPlan, RoutePlan
 from sidecar.telemetry.observer import DESTINATION
 from sidecar.transport.stream import Peer
+
+# The caller's side decides how long a body may pause; this only ends what nobody waits for any more. Kuma's figure.
+STREAM_IDLE_S = 3600.0
 
 APP = "app"  # the endpoint's id in logs and /clusters
 
@@ -41,6 +44,7 @@ def targets(node: NodeInfo, ports: tuple[InboundPort, ...], connections: int) ->
 
 def _to_app(node: NodeInfo, declared: InboundPort, connections: int) -> RoutePlan:
     policy = TrafficPolicy(
+        timeouts=Timeouts(stream_idle_s=STREAM_IDLE_S),
         retries=Retries(attempts=1, on=frozenset({RetryOn.CONNECT_FAILURE})),
         ejection=Ejection(max_percent=0),  # there is one app
         limits=Limits(connections=connections, requests=connections),

@@ -109,6 +109,11 @@ class Pool:
             raise
         return Lease(connection, self._homes[key], fresh=True)
 
+    def in_use(self, key: ClusterKey) -> int:
+        """Connections of a cluster that requests use now."""
+        use = self._uses.get(key)
+        return use.connections if use is not None else 0
+
     def keep(self, connection: UpstreamConnection) -> None:
         """Take a connection whose exchange is over; close it unless it can carry another."""
         stream = connection.stream

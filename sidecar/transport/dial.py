@@ -12,7 +12,7 @@ from typing import Protocol
 
 import trio
 
-from sidecar.errors import CONNECT_FAILED, TLS_FAILED, ProxyError
+from sidecar.errors import CONNECT_FAILED, NO_IDENTITY, TLS_FAILED, ProxyError
 from sidecar.model.clusters import Endpoint, Mesh
 from sidecar.transport import tls
 from sidecar.transport.epoll_stream import EpollStream, TlsStream, broken_reason
@@ -62,7 +62,7 @@ class SocketDialer:
             raise ProxyError(TLS_FAILED, f"{where}: {exc}") from None
         if context is None:
             sock.close()
-            raise ProxyError(TLS_FAILED, f"{where}: this sidecar has no identity for mutual TLS yet")
+            raise ProxyError(NO_IDENTITY)
         try:
             stream = TlsStream.wrap(sock, context, self._reactor, Peer(endpoint.address), hop.server_name)
         except StreamBroken as exc:

@@ -5,6 +5,7 @@ process has no descriptor left, accepting pauses: existing traffic is not distur
 the rest.
 """
 
+import resource
 import socket
 from collections.abc import Awaitable, Callable
 from pathlib import Path
@@ -17,6 +18,14 @@ from sidecar.transport.epoll_stream import address_text
 BACKLOG = 1024
 # No descriptor left (EMFILE, ENFILE) or no memory: wait for some to be freed rather than spin on accept.
 PAUSE_S = 0.1
+
+
+def allow_open_files(wanted: int) -> None:
+    """Raise the process's own limit as far as it may; 1024, the usual default, is fewer than there may be peers."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
+    if soft != resource.RLIM_INFINITY and soft < wanted:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
 def bind(name: str, host: str, port: int) -> socket.socket:

@@ -9,7 +9,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.balance.pick import pick
-from sidecar.errors import CONNECT_FAILED, UPSTREAM_PROTOCOL, UPSTREAM_REFUSED, UPSTREAM_RESET
+from sidecar.errors import (
+    CONNECT_FAILED,
+    NO_IDENTITY,
+    OVERFLOW,
+    QUEUE_TIMEOUT,
+    UPSTREAM_PROTOCOL,
+    UPSTREAM_REFUSED,
+    UPSTREAM_RESET,
+    Fault,
+)
 from sidecar.model.clusters import ClusterKey, Endpoint, ServiceKey
 from sidecar.model.live import LiveRegistry
 from sidecar.model.policies import DEFAULT_POLICY, Ejection, Limits, Retries, Timeouts, TrafficPolicy
@@ -237,6 +246,16 @@ def test_a_failing_endpoint_is_ejected_and_told() -> None:
     assert exchange.ejected.endpoint == tried[0]
     others = {machine.play(machine.start(), [None])[0][0] for _ in range(30)}
     assert others == {"a", "b", "c"} - set(tried)
+
+
+@pytest.mark.parametrize("fault", [OVERFLOW, QUEUE_TIMEOUT, NO_IDENTITY])
+def test_our_own_limits_eject_nobody(fault: Fault) -> None:
+    machine = Machine(policy=TrafficPolicy(ejection=Ejection(consecutive_failures=1), retries=Retries(attempts=0)))
+    for _ in range(5):
+        exchange = machine.start()
+        machine.play(exchange, [Failure(fault, None, True)])
+        assert exchange.ejected is None
+        attempts.finish(exchange)
 
 
 def test_retries_stay_within_the_budget() -> None:
