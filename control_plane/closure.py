@@ -14,6 +14,10 @@ from sidecar.model.policies import AuthorizationPolicy, TrafficPolicyResource
 from sidecar.model.routes import HttpRoute
 from sidecar.model.snapshot import Resource, Snapshot
 
+MAX_CACHED_WANTS = 200_000  # of all remembered answers together; a want is about 250 bytes
+
+_Key = tuple[ServiceKey, str, frozenset[ServiceKey]]
+
 
 class Closures:
     """Closures over one snapshot. Names are `KIND/NAMESPACE/NAME`; only such as exist are returned."""
@@ -22,7 +26,8 @@ class Closures:
         self.snapshot = snapshot
         self._routes: dict[ServiceKey, list[HttpRoute]] = defaultdict(list)
         self._policies: dict[str, list[str]] = defaultdict(list)  # by the name of what they point at
-        self._cache: dict[tuple[ServiceKey, str, frozenset[ServiceKey]], frozenset[str]] = {}
+        self._cache: dict[_Key, frozenset[str]] = {}
+        self._cached_wants = 0
         for resource in snapshot.resources.values():
             self._add(resource)
 
@@ -38,7 +43,8 @@ class Closures:
             names = self._own(own, version)
             for service in wants:
                 self._wanted(service, own.namespace, names)
-            found = self._cache[key] = frozenset(name for name in names if name in self.snapshot.resources)
+            found = frozenset(name for name in names if name in self.snapshot.resources)
+            self._remember(key, found)
         return found
 
     def led_to(self, route: HttpRoute) -> frozenset[str]:
@@ -47,6 +53,15 @@ class Closures:
         services |= {backend.service for rule in route.rules for backend in rule.backends}
         names = {f"{kind}/{key.namespace}/{key.name}" for key in services for kind in ("Service", "Endpoints")}
         return frozenset(name for name in names if name in self.snapshot.resources)
+
+    def _remember(self, key: "_Key", found: frozenset[str]) -> None:
+        """A sidecar may change its wants a thousand times within one snapshot: the oldest answers go."""
+        self._cache[key] = found
+        self._cached_wants += len(key[2])
+        while self._cached_wants > MAX_CACHED_WANTS and len(self._cache) > 1:
+            oldest = next(iter(self._cache))
+            self._cached_wants -= len(oldest[2])
+            del self._cache[oldest]
 
     def _add(self, resource: Resource) -> None:
         match resource.body:

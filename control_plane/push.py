@@ -8,6 +8,7 @@ message goes out at once. Nothing here waits for a sidecar: each has one push un
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 
 import trio
 
@@ -28,6 +29,8 @@ from sidecar.control.wire import WireError
 from sidecar.model.clusters import ServiceKey, Workload
 
 ANSWER_S = 30.0  # a push that is not answered for so long: the sidecar hangs
+MAX_OF_ACCOUNT = 1_024  # sidecars with a lease; half of the streams that there may be
+MAX_WANTS_OF_ACCOUNT = 100_000  # of all its sidecars together, 250 bytes each
 STALL_S = 5.0  # this process did not look at leases for so long: it stood still, and nobody could renew
 
 
@@ -72,6 +75,7 @@ class Hub:
         former, registered = self.sidecars.get(name), self._ledger.content.registered.get(name)
         register.check_owner(node, former.hello.node.account if former is not None else "")
         register.check_owner(node, registered.account if registered is not None else "")
+        self._check_share(name, hello, identity)
         if workload is not None:
             register.registration(self._ledger.content, workload)  # raises what it would raise later
         # The lease comes first: whoever ends registrations leaves those with a lease alone.
@@ -120,6 +124,7 @@ class Hub:
             sidecar.peer = None
             sidecar.session.connected = False
             sidecar.session.flight = None
+            sidecar.session.forget_unknown(self._ledger.snapshot)
             self._move()
 
     # -- what the control plane does by itself -------------------------------------------------------------------------
@@ -185,7 +190,8 @@ class Hub:
             session.resume(former.session)
             self._supersede(former, another=another)
         ready = workload.ready if workload is not None else True
-        sidecar = self.sidecars[name] = Sidecar(name, hello, peer_address, workload, session, peer, ready)
+        slim = replace(hello, have={}, wants=())  # the session has them
+        sidecar = self.sidecars[name] = Sidecar(name, slim, peer_address, workload, session, peer, ready)
         self._settle(sidecar)
         return sidecar
 
@@ -196,7 +202,7 @@ class Hub:
         if another:
             message = f"another process says that it is node {former.name}; the newest one counts"
             peer.send(Error(message=message, hint="give every sidecar its own node.id", final=True))
-        peer.close("superseded")
+        peer.close(f"another stream is node {former.name} now")
 
     async def _register(self, name: str, workload: Workload | None) -> None:
         if workload is not None:
@@ -216,8 +222,27 @@ class Hub:
         if registered is not None and registered.ready != ready:
             await self._ledger.change(lambda content: register.readiness(content, sidecar.name, ready))
 
+    def _check_share(self, name: str, hello: Hello, identity: tuple[str, str]) -> None:
+        """One account must not take the room of all. Raises HelloRefused."""
+        namespace, account = identity
+        others = [each for each in self._of_account(identity) if each.name != name]
+        who = f"account {account} of namespace {namespace}"
+        if len(others) >= MAX_OF_ACCOUNT:
+            message = f"{who} has {MAX_OF_ACCOUNT} sidecars, as many as one account may"
+            raise register.HelloRefused(message, "end some, or give part of them another account", final=False)
+        if sum(len(each.session.wants) for each in others) + len(hello.wants) > MAX_WANTS_OF_ACCOUNT:
+            message = f"{who} wants more than {MAX_WANTS_OF_ACCOUNT} services"
+            raise register.HelloRefused(message, "its sidecars together call too many names", final=False)
+
+    def _of_account(self, identity: tuple[str, str]) -> list[Sidecar]:
+        nodes = ((each, each.hello.node) for each in self.sidecars.values())
+        return [each for each, node in nodes if (node.namespace, node.account) == identity]
+
     def _want(self, sidecar: Sidecar, peer: Peer, message: Want) -> None:
-        if sidecar.session.want(keys(message.names)):
+        node, wanted = sidecar.hello.node, keys(message.names)
+        everybody = self._of_account((node.namespace, node.account))
+        total = sum(len(each.session.wants) for each in everybody) + len(wanted - sidecar.session.wants)
+        if total <= MAX_WANTS_OF_ACCOUNT and sidecar.session.want(wanted):
             self._settle(sidecar)
         else:
             peer.send(Error(message="too many services are wanted at once", hint="unwant those that are not called"))

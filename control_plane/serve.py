@@ -3,12 +3,13 @@
 A peer without a certificate may only `join`; one with a certificate says who it is by its SPIFFE ID, read after the
 handshake and before the first message is processed.
 
-Bounds: MAX_STRANGERS handshakes and joins at once beside `max_sessions` identified streams, 5 s for the handshake, 5 s
-for the first message (64 KiB, from a peer that nobody knows), and those of stream.py. One bad stream never ends the
-server.
+Bounds: MAX_STRANGERS handshakes and joins at once (MAX_STRANGERS_OF_ADDRESS from one address) beside `max_sessions`
+identified streams, 5 s for the handshake, 5 s for the first message (64 KiB, from a peer that nobody knows), and those
+of stream.py. One bad stream never ends the server.
 """
 
 import ssl
+from collections import Counter
 from collections.abc import Callable
 from typing import cast
 
@@ -20,13 +21,14 @@ from control_plane.metrics import Metrics
 from control_plane.push import Hub
 from control_plane.settings import Intervals, one_line
 from control_plane.store.contract import StoreError
-from control_plane.stream import READ_BYTES, Ended, Stream, write
+from control_plane.stream import READ_BYTES, Ended, Stream, Unfinished, write
 from control_plane.tokens import TokenError, Tokens
 from sidecar.control.messages import Cert, Error, Join, Message, parse
 from sidecar.control.wire import ALPN, FrameReader, WireError
 from sidecar.transport.tls import PeerRefused, peer_spiffe_id
 
 MAX_STRANGERS = 256
+MAX_STRANGERS_OF_ADDRESS = 64  # whoever holds these can keep nobody else out
 MAX_STRANGER_BYTES = 64 * 1024
 LINGER_S = 2.0  # for the peer to read our last word: closing with unread bytes would destroy it on the way
 LINGER_BYTES = 1024 * 1024  # but whoever goes on sending is cut off
@@ -55,7 +57,8 @@ class Streams:
         self._say = say
         self._max_sessions = max_sessions
         self._sessions = 0
-        self._strangers = 0
+        self._strangers: Counter[str] = Counter()
+        self._unfinished = Unfinished()
         self._lines = Bucket(LINES_PER_S, LINES_PER_S)
 
     async def serve(self, listener: trio.SocketListener) -> None:
@@ -67,14 +70,17 @@ class Streams:
         address = "?"
         try:
             address = plain.socket.getpeername()[0].removeprefix("::ffff:")
-            if self._strangers >= MAX_STRANGERS:
+            if self._strangers.total() >= MAX_STRANGERS:
                 raise Ended("busy", f"refused, {MAX_STRANGERS} peers are shaking hands")
+            if self._strangers[address] >= MAX_STRANGERS_OF_ADDRESS:
+                raise Ended("busy", f"refused, {MAX_STRANGERS_OF_ADDRESS} peers of this address are shaking hands")
             # https_compatible: a peer that is killed says no goodbye, and frames show by themselves if one is cut.
             tls = trio.SSLStream(plain, self._authority.context, server_side=True, https_compatible=True)
             await self._serve_one(tls, address)
         except Ended as end:
             self._note(address, end)
-            await _linger(plain)
+            if end.label != "busy":  # nothing was said that could get lost, and descriptors are scarce now
+                await _linger(plain)
         except (trio.BrokenResourceError, trio.ClosedResourceError, OSError):
             self._metrics.ended.labels("broken").inc()
         except Exception as bug:  # the boundary of a stream: a fault in one must not end the others
@@ -89,7 +95,7 @@ class Streams:
 
     async def _serve_one(self, tls: "trio.SSLStream[trio.SocketStream]", address: str) -> None:
         frames = FrameReader()
-        self._strangers += 1
+        self._strangers[address] += 1
         try:
             identity = await self._identity(tls)
             first = await self._first_messages(tls, frames, stranger=identity is None)
@@ -97,14 +103,18 @@ class Streams:
                 await self._join(tls, first[0], address)
                 return
         finally:
-            self._strangers -= 1
+            self._strangers[address] -= 1
+            if not self._strangers[address]:
+                del self._strangers[address]
         if self._sessions >= self._max_sessions:
             message = f"the control plane has {self._max_sessions} sidecars, as many as it may"
             await write(tls, Error(message=message, hint="try later"))
             raise Ended("full", f"refused, {self._max_sessions} sidecars are connected")
         self._sessions += 1
         try:
-            stream = Stream(tls, address, identity, frames, self._hub, self._authority, self._intervals)
+            stream = Stream(
+                tls, address, identity, frames, self._hub, self._authority, self._intervals, self._unfinished
+            )
             await stream.run(first)
         finally:
             self._sessions -= 1

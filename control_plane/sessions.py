@@ -14,7 +14,7 @@ from enum import Enum
 from control_plane.closure import Closures
 from sidecar.model.clusters import ServiceKey
 from sidecar.model.routes import HttpRoute
-from sidecar.model.snapshot import Resource
+from sidecar.model.snapshot import Resource, Snapshot
 
 MAX_WANTS = 4_096  # services that one sidecar may subscribe to
 MAX_TOUCHED = 10_000
@@ -157,6 +157,10 @@ class Session:
             return Standing.WAITING
         refused = self.rejected if names is None else self.rejected.keys() & names
         return Standing.REJECTED if refused else Standing.ACKED
+
+    def forget_unknown(self, snapshot: Snapshot) -> None:
+        """The stream is gone. What it says that it has, a new hello will say again; made-up names need not stay."""
+        self.has = {name: version for name, version in self.has.items() if name in snapshot.resources}
 
     def resume(self, former: "Session") -> None:
         """Take over what the same process refused on a connection before."""

@@ -4,7 +4,8 @@ Told by push.py about each `report`; read by the facade for `stat`. Pure: `now_s
 Reports carry counts since a process started, so a lost one loses nothing: a rate is the difference of two reports over
 the time between them. The first report of a process is a base line and says nothing by itself.
 
-Bounded: beyond MAX_SERIES sets of (sidecar, reporter, service, backend) new ones are left out, and counted.
+Bounded: beyond MAX_SERIES sets of (sidecar, reporter, service, backend), MAX_SERIES_OF_NODE of one sidecar, new ones
+are left out, and counted.
 """
 
 from array import array
@@ -19,6 +20,7 @@ from sidecar.telemetry.metrics import LATENCY_BUCKETS_MS
 
 WINDOW_S = 10.0
 MAX_SERIES = 20_000  # at 300 bytes a sample and 7 samples, about 40 MB
+MAX_SERIES_OF_NODE = 2_000  # so that one sidecar with made-up names leaves room for the others
 MAX_EJECTED = 1_000  # of one sidecar
 MAX_COUNT = 2**48  # of one row of a report; no honest process gets there, and sums stay within 64 bits
 
@@ -113,7 +115,7 @@ class StatsTable:
     def _sample(self, node: _Node, key: _Key, total: "array[int]", before_s: float | None, now_s: float) -> None:
         samples = node.series.get(key)
         if samples is None:
-            if self._series >= MAX_SERIES:
+            if self._series >= MAX_SERIES or len(node.series) >= MAX_SERIES_OF_NODE:
                 self.left_out += 1
                 return
             self._series += 1

@@ -9,7 +9,7 @@ A last word (`error`) still goes out before the end, for at most GOODBYE_S.
 
 import trio
 
-from control_plane.authority import Authority, SigningError
+from control_plane.authority import Authority, Bucket, SigningError
 from control_plane.push import Hub
 from control_plane.register import HelloRefused
 from control_plane.settings import Intervals
@@ -31,6 +31,14 @@ from sidecar.control.wire import FrameReader, WireError, encode
 
 MAX_QUEUED = 64  # the parts of one push of 64 MiB, and a few small ones; documents are shared, not copied
 READ_BYTES = 65_536
+MAX_UNFINISHED_BYTES = 128 * 1024 * 1024  # of all streams together; a frame may have 4 MiB, and there are thousands
+RENEWALS_AT_ONCE = 3  # of one sidecar, and one more in RENEWAL_S; it needs one in twelve hours
+RENEWAL_S = 10.0
+# How fast one sidecar is read: reports of half a megabyte a second are far more than it has to say. A message costs as
+# MESSAGE_BYTES besides, because small ones make work, too. Whoever says more waits; what it says at once may be more.
+READ_BYTES_PER_S = 512 * 1024
+READ_BURST_S = 16.0
+MESSAGE_BYTES = 4_096
 WRITE_S = 30.0
 GOODBYE_S = 2.0
 
@@ -42,6 +50,22 @@ class Ended(Exception):  # noqa: N818 - the usual end of a connection
         super().__init__(why)
         self.label = label
         self.worth_a_line = worth_a_line
+
+
+class Unfinished:
+    """How much all streams together hold of messages whose end has not come."""
+
+    def __init__(self) -> None:
+        self._bytes: dict[object, int] = {}
+        self._total = 0
+
+    def note(self, stream: object, size: int) -> None:
+        """Say what a stream holds now. Raises WireError when it is one of those that make it too much."""
+        self._total += size - self._bytes.pop(stream, 0)
+        if size:
+            self._bytes[stream] = size
+        if self._total > MAX_UNFINISHED_BYTES and size > READ_BYTES:
+            raise WireError("too much is unfinished at once")
 
 
 class Stream:
@@ -56,6 +80,7 @@ class Stream:
         hub: Hub,
         authority: Authority,
         intervals: Intervals,
+        unfinished: "Unfinished",
     ) -> None:
         self._tls = tls
         self._address = address
@@ -65,6 +90,9 @@ class Stream:
         self._authority = authority
         self._intervals = intervals
         self._out, self._queue = trio.open_memory_channel[FromControlPlane](MAX_QUEUED)
+        self._renewals = Bucket(1.0 / RENEWAL_S, RENEWALS_AT_ONCE)
+        self._unfinished = unfinished
+        self._read_until_s = 0.0
         self._closing = trio.Event()
         self._end = Ended("closed", "closed by the sidecar", worth_a_line=False)
         self._sidecar: Sidecar | None = None
@@ -92,6 +120,7 @@ class Stream:
                 self._out.close()  # the writer goes on until the queue is empty
                 nursery.cancel_scope.deadline = trio.current_time() + GOODBYE_S
         finally:
+            self._unfinished.note(self, 0)
             if self._sidecar is not None:
                 self._hub.lost(self._sidecar, self)
         raise self._end
@@ -126,11 +155,20 @@ class Stream:
         with trio.move_on_after(self._intervals.silence_s):
             while data := await self._tls.receive_some(READ_BYTES):
                 found = [parse(message) for message in self._frames.feed(data)]
+                self._unfinished.note(self, self._frames.unfinished_bytes)
+                await self._pay(len(data) + MESSAGE_BYTES * len(found))
                 if found:
                     return found
             return []
         self._finish(Ended("silent", f"silent for {self._intervals.silence_s:g} s"))
         return []
+
+    async def _pay(self, size: int) -> None:
+        """Wait until the sidecar may have said so much."""
+        now_s = trio.current_time()
+        self._read_until_s = max(self._read_until_s, now_s - READ_BURST_S) + size / READ_BYTES_PER_S
+        if self._read_until_s > now_s:
+            await trio.sleep_until(self._read_until_s)
 
     async def _take(self, message: Message | None) -> None:
         match message:
@@ -148,6 +186,9 @@ class Stream:
                 await self._hub.take(self._sidecar, self, message)
 
     async def _renew(self, message: Renew) -> None:
+        if not self._renewals.take(trio.current_time()):
+            self.send(Error(message="this sidecar renews too often", hint=f"wait {RENEWAL_S:g} s"))
+            return
         try:
             issued = await self._authority.sign(message.csr.encode(), *self._identity)
         except SigningError as refusal:

@@ -56,6 +56,11 @@ class FrameReader:
         """True between two frames; a peer that closes elsewhere cut a message short."""
         return not self._buffer
 
+    @property
+    def unfinished_bytes(self) -> int:
+        """Bytes of a frame whose end has not come."""
+        return len(self._buffer)
+
     def feed(self, data: bytes | bytearray | memoryview) -> list[dict[str, Any]]:
         """The messages that `data` completes, in order. Raises WireError, and from then on always.
 

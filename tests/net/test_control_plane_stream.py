@@ -11,13 +11,14 @@ from pathlib import Path
 import pytest
 import trio
 
+from control_plane import push, serve, stream
 from control_plane.answers import Kind, Refused, SidecarRow
 from control_plane.facade import ControlPlane, run
 from control_plane.settings import Intervals, ServeConfig
 from control_plane.store.contract import StoreError
 from sidecar.control.messages import Beat, Bye, Cert, Counter, Error, Join, Renew, Report, Rotate, Unwant, Want
 from sidecar.control.push import Push
-from sidecar.control.wire import MAX_FRAME_BYTES, encode
+from sidecar.control.wire import MAX_FRAME_BYTES, WireError, encode
 from sidecar.telemetry.metrics import LATENCY_BUCKETS_MS
 from tests.net.stream_client import PATIENCE_S, Client, Joined, Keys, connected, names, token_of
 
@@ -479,6 +480,107 @@ class TestBounds:
             await mesh.until(lambda row: not row.connected, "shop/slow-1")
             del slow
         assert any("it does not take its messages; 64 are waiting" in line for line in mesh.lines)
+
+    async def test_one_account_does_not_take_the_place_of_all(
+        self, mesh: Mesh, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(push, "MAX_OF_ACCOUNT", 2)
+        for number in (1, 2):  # they need not even stay
+            async with mesh.sidecar(f"orders-{number}"):
+                pass
+        async with mesh.client() as third:
+            await third.hello("orders-3")
+            error = await third.error()
+            assert error.message == "account orders of namespace shop has 2 sidecars, as many as one account may"
+            assert not error.final
+        async with mesh.sidecar("orders-2"), mesh.sidecar("stock-1", service="stock"):
+            pass
+
+    async def test_nor_all_subscriptions(self, mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(push, "MAX_WANTS_OF_ACCOUNT", 3)
+        async with mesh.sidecar("orders-1", wants=["a.shop", "b.shop"]), mesh.client() as second:
+            await second.hello("orders-2", wants=["c.shop", "d.shop"])
+            assert (await second.error()).message == "account orders of namespace shop wants more than 3 services"
+            async with mesh.sidecar("orders-3", wants=["c.shop"]) as third:
+                await third.say(Want(names=("d.shop",)))
+                assert (await third.error()).message == "too many services are wanted at once"
+                await third.say(Unwant(names=("c.shop",)))
+                await third.say(Want(names=("d.shop",)))
+                assert "Service/shop/d" in names(await third.take())[1]
+
+    async def test_what_a_sidecar_says_that_it_has_is_not_kept_without_end(self, mesh: Mesh) -> None:
+        async with mesh.client() as client:
+            await client.hello(have={f"Service/shop/made-up-{number}": 1 for number in range(500)})
+            await client.hear(Push)
+            sidecar = mesh.plane._hub.sidecars["shop/orders-1"]
+        await mesh.until(lambda row: not row.connected)
+        assert len(sidecar.session.has) == 0
+        assert (dict(sidecar.hello.have), sidecar.hello.wants) == ({}, ())
+
+    async def test_renewals_of_one_stream_are_limited(self, mesh: Mesh) -> None:
+        async with mesh.sidecar() as client, mesh.sidecar("orders-2") as other:
+            for _ in range(stream.RENEWALS_AT_ONCE):
+                await client.say(Renew(csr=Keys().csr))
+                await client.hear(Cert)
+            await client.say(Renew(csr=Keys().csr))
+            assert (await client.error()).message == "this sidecar renews too often"
+            await other.say(Renew(csr=Keys().csr))
+            await other.hear(Cert)
+
+    async def test_unfinished_messages_are_bounded(self, mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(stream, "MAX_UNFINISHED_BYTES", 150_000)
+        async with mesh.sidecar() as client, mesh.sidecar("orders-2") as other:
+            await client.tls.send_all((1024 * 1024).to_bytes(4, "big") + b" " * 200_000)
+            assert (await client.error()).message == "too much is unfinished at once"
+            await client.ended()
+            await other.beat(ready=False)
+            await mesh.until(lambda row: row.connected and not row.ready, "shop/orders-2")
+
+    def test_whoever_holds_little_is_not_to_blame(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(stream, "MAX_UNFINISHED_BYTES", 150_000)
+        unfinished = stream.Unfinished()
+        unfinished.note("a", 100_000)
+        unfinished.note("b", 60_000)
+        with pytest.raises(WireError, match="too much is unfinished at once"):
+            unfinished.note("c", 70_000)
+        unfinished.note("c", 0)
+        unfinished.note("a", 0)
+        unfinished.note("c", 80_000)
+
+    async def test_a_sidecar_that_says_much_is_read_slowly(self, mesh: Mesh, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(stream, "READ_BURST_S", 0.0)
+        monkeypatch.setattr(stream, "MESSAGE_BYTES", 20_000)
+        monkeypatch.setattr(stream, "READ_BYTES_PER_S", 200_000)
+        async with mesh.sidecar() as client:
+            began_s = trio.current_time()
+            for _ in range(3):
+                await client.beat(ready=False)
+                await mesh.until(lambda row: not row.ready)
+                await client.beat(ready=True)
+                await mesh.until(lambda row: row.ready)
+            assert trio.current_time() - began_s >= 0.2  # each costs 0.1 s, the last one's is still to come
+
+    async def test_strangers_of_one_address_leave_room_for_others(
+        self, start: Starter, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr(serve, "MAX_STRANGERS_OF_ADDRESS", 2)
+        async with start() as mesh:
+            host, _, port = mesh.plane.stream_address.rpartition(":")
+            async with (
+                await trio.open_tcp_stream(host, int(port)),
+                await trio.open_tcp_stream(host, int(port)),
+                await trio.open_tcp_stream(host, int(port)) as third,
+                await trio.open_tcp_stream(host, int(port), local_address="127.0.0.2") as other,
+            ):
+                with trio.fail_after(PATIENCE_S):
+                    try:
+                        assert await third.receive_some(1) == b""
+                    except trio.BrokenResourceError:
+                        pass
+                with trio.move_on_after(0.1) as waiting:
+                    await other.receive_some(1)
+                assert waiting.cancelled_caught
+            assert "stream 127.0.0.1: refused, 2 peers of this address are shaking hands" in mesh.lines
 
     async def test_another_protocol_and_older_tls_are_refused(self, mesh: Mesh) -> None:
         made = await mesh.plane.create_token(service="orders", namespace="shop")

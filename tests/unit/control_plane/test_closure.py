@@ -1,5 +1,8 @@
 """What a sidecar gets to see."""
 
+import pytest
+
+from control_plane import closure
 from control_plane.closure import Closures
 from sidecar.model.clusters import ServiceKey
 from tests.unit.control_plane.world import access, endpoints, key, route, service, snapshot, traffic
@@ -66,3 +69,13 @@ def test_what_does_not_exist_is_left_out() -> None:
 
 def test_wants_add_up() -> None:
     assert of("orders", "stock") == of("orders") | of("stock")
+
+
+def test_what_is_remembered_of_subscriptions_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(closure, "MAX_CACHED_WANTS", 10)
+    closures = Closures(SHOP)
+    for number in range(50):
+        assert closures.of(key("frontend"), "", frozenset({key("stock"), key(f"made-up-{number}")}))
+    assert sum(len(wants) for _, _, wants in closures._cache) <= 10
+    assert closures.of(key("frontend"), "", frozenset(key(f"made-up-{number}") for number in range(20)))
+    assert len(closures._cache) == 1

@@ -170,6 +170,15 @@ def test_series_are_bounded_and_given_back(monkeypatch: pytest.MonkeyPatch) -> N
     assert table.left_out == 2
 
 
+def test_one_sidecar_does_not_take_the_place_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stats, "MAX_SERIES_OF_NODE", 3)
+    table = StatsTable()
+    table.report("shop/thief", report(*(counter(1, f"b{number}") for number in range(9))), 0.0)
+    assert table.left_out == 6
+    table.report("shop/f", report(counter(1)), 0.0)
+    assert table.left_out == 6
+
+
 def test_absurd_counts_are_ignored() -> None:
     table = StatsTable()
     table.report("shop/f", report(), 0.0)
