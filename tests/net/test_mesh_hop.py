@@ -8,7 +8,7 @@ import pytest
 import trio
 
 from sidecar.model.bootstrap import HostPort, MtlsMode
-from sidecar.model.clusters import Endpoint, EndpointSet, Hop, Mesh, Service, ServiceKey, ServicePort
+from sidecar.model.clusters import PLAIN, Endpoint, EndpointSet, Hop, Mesh, Service, ServiceKey, ServicePort
 from sidecar.model.policies import AllowRule, AuthorizationPolicy, Mode, TargetRef
 from sidecar.model.snapshot import Resource, Snapshot
 from sidecar.transport.identity import Identity
@@ -27,9 +27,9 @@ def to_orders(
     *addresses: tuple[str, int], name: str = NAME, expected: str = ORDERS_ID, plain: bool = False
 ) -> Snapshot:
     """What the caller's sidecar is told."""
-    hop: Hop = Mesh(name, frozenset({expected}))
+    hop: Hop = PLAIN if plain else Mesh(name, frozenset({expected}))
     endpoints = tuple(
-        Endpoint(id=f"orders-{index}", service_port=8080, host=host, port=port, **({} if plain else {"hop": hop}))
+        Endpoint(id=f"orders-{index}", service_port=8080, host=host, port=port, hop=hop)
         for index, (host, port) in enumerate(addresses, 1)
     )
     return Snapshot(complete=True).changed(
