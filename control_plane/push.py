@@ -29,6 +29,7 @@ from sidecar.control.wire import WireError
 from sidecar.model.clusters import ServiceKey, Workload
 
 ANSWER_S = 30.0  # a push that is not answered for so long: the sidecar hangs
+MOST_NAMED = 5  # nodes in one line
 MAX_OF_ACCOUNT = 1_024  # sidecars with a lease; half of the streams that there may be
 MAX_WANTS_OF_ACCOUNT = 100_000  # of all its sidecars together, 250 bytes each
 STALL_S = 5.0  # this process did not look at leases for so long: it stood still, and nobody could renew
@@ -311,8 +312,11 @@ class Hub:
             self.registry.restore(registered.keys() - set(self.registry.nodes()), now_s)
             looked_s = now_s
             swept = self.registry.sweep(now_s)
-            for node in swept.held:
-                self._say(f"held {node}: too many sidecars fell silent at once; its endpoint stays for now")
+            if swept.held:
+                more = f", and {len(swept.held) - MOST_NAMED} more" if len(swept.held) > MOST_NAMED else ""
+                names = ", ".join(swept.held[:MOST_NAMED]) + more
+                self._say(f"held {names}: too many sidecars fell silent at once; their endpoints stay for now")
+                self._move()
             await self._end(swept.ended)
             self._close_hanging(now_s)
 

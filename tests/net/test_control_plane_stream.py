@@ -4,7 +4,7 @@ import dataclasses
 import json
 import ssl
 from collections.abc import AsyncIterator, Callable
-from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -320,6 +320,21 @@ class TestLeases:
             await mesh.gone("shop/orders-1")
             assert await mesh.endpoints() == {}
             assert "gone shop/orders-1: its lease is over" in mesh.lines
+
+    async def test_many_that_fall_silent_at_once_are_held_and_told_in_one_line(self, start: Starter) -> None:
+        async with start(dataclasses.replace(FAST, lease_s=1.0, lease_check_s=0.2)) as mesh:
+            async with AsyncExitStack() as stack:
+                names = [f"orders-{number}" for number in range(12)]
+                clients = [await stack.enter_async_context(mesh.sidecar(name)) for name in names]
+                for client in clients:
+                    await client.beat()
+                    await client.settled()
+            for name in names:
+                await mesh.until(lambda row: row.held, f"shop/{name}")
+            assert set(await mesh.endpoints()) == set(names)
+            lines = [line for line in mesh.lines if line.startswith("held ")]
+            assert len(lines) <= 3  # one for each look at the clock that found some
+            assert any(" more: too many sidecars fell silent at once" in line for line in lines)
 
     async def test_a_reconnect_changes_nothing_of_the_registration(self, mesh: Mesh) -> None:
         async with mesh.sidecar():
