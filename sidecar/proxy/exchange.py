@@ -33,6 +33,7 @@ from sidecar.model.clusters import Mesh
 from sidecar.model.messages import Fields, ResponseHead
 from sidecar.policy import attempts
 from sidecar.policy.attempts import Answer, Try, Wait
+from sidecar.policy.deadline import DEADLINE_HEADER
 from sidecar.policy.retry import Failure, GiveUp
 from sidecar.proxy.done import tell
 from sidecar.proxy.downstream import Downstream
@@ -42,6 +43,7 @@ from sidecar.proxy.replies import UNTOUCHED, reply
 from sidecar.proxy.side import Side
 from sidecar.proxy.upstream import Lease
 from sidecar.proxy.worker import Worker
+from sidecar.routing.plan import RoutePlan
 from sidecar.telemetry import trace
 from sidecar.telemetry.observer import DESTINATION, AttemptSpan
 
@@ -59,7 +61,7 @@ async def serve(record: HandOver, client: Downstream, side: Side, worker: Worker
 class _Run:
     """One request on the full path."""
 
-    __slots__ = ("client", "complete", "record", "scope", "side", "worker")
+    __slots__ = ("after_body_s", "client", "complete", "record", "scope", "side", "trying", "worker")
 
     def __init__(self, record: HandOver, client: Downstream, side: Side, worker: Worker) -> None:
         self.record = record
@@ -67,6 +69,8 @@ class _Run:
         self.side = side
         self.worker = worker
         self.scope = trio.CancelScope()
+        self.trying = trio.CancelScope()  # the try under way
+        self.after_body_s: float | None = None  # time for the answer's head once the request is complete
         self.complete = False  # the client has a whole answer
 
     async def serve(self) -> None:
@@ -129,7 +133,7 @@ class _Run:
             raise ProxyError(INVALID_BACKEND, f"rule {plan.name} has no backend with a weight above 0")
         index = split(plan.cumulative, worker.rng) if len(plan.backends) > 1 else 0
         cluster = record.cluster = plan.backends[index]
-        record.ends_at_s = side.ends_at(record, plan, self.client.stream.peer)
+        record.ends_at_s = self._first_end(plan)
         record.exchange = attempts.start(
             side.live,
             cluster.key,
@@ -145,6 +149,29 @@ class _Run:
         )
         # What came together with the head is sent once in any case; again only if the policy keeps so much.
         record.exchange.replayable = len(record.body_seen) <= record.exchange.policy.retries.max_body_bytes
+
+    def _first_end(self, plan: RoutePlan) -> float | None:
+        """The end of the request as far as it is known now.
+
+        A limit on the way to the answer's head begins when the request is complete, as Envoy's does: an upload may take
+        as long as it makes progress. What a route sets for the whole response, and what a caller has left, run already.
+        """
+        record = self.record
+        ends_at_s = self.side.ends_at(record, plan, self.client.stream.peer)
+        told = record.head.get(DEADLINE_HEADER) is not None
+        if ends_at_s is None or record.body_complete or plan.whole_response or told:
+            return ends_at_s
+        self.after_body_s = ends_at_s - record.started_s
+        return None
+
+    def _body_is_complete(self) -> None:
+        record, exchange = self.record, self.record.exchange
+        record.body_complete = True
+        if self.after_body_s is None or exchange is None:
+            return
+        record.ends_at_s = exchange.ends_at_s = self.worker.now() + self.after_body_s
+        self.after_body_s = None
+        self.trying.deadline = min(self.trying.deadline, record.ends_at_s)
 
     async def _give_up(self, step: Answer) -> None:
         assert step.fault is not None, "an answer to forward is forwarded by the try that got it"
@@ -178,6 +205,7 @@ class _Run:
         answer: ResponseHead | None = None
         failure: Failure | None = None
         with trio.CancelScope(deadline=math.inf if until_s is None else until_s) as scope:
+            self.trying = scope
             try:
                 answer = await self._until_head(span, nursery)
                 failure = self._judged(answer)
@@ -257,7 +285,12 @@ class _Run:
         record = self.record
         try:
             while not record.body_complete and record.lease is lease:
-                await lease.send(await self._next_piece(lease))
+                piece = await self._next_piece(lease)
+                with trio.move_on_after(self._idle_s()) as waiting:
+                    await lease.send(piece)
+                if waiting.cancelled_caught:
+                    self.trying.cancel()  # the endpoint takes nothing of the body any more
+                    return
         except ProxyError as exc:
             if exc.fault.side is Blame.CLIENT:
                 self.record.fault = exc.fault
@@ -279,9 +312,14 @@ class _Run:
             client.codec.credit(event.credit)
             return lease.codec.encode_chunk(event.data)
         if isinstance(event, End):
-            record.body_complete = True
+            self._body_is_complete()
             return lease.codec.encode_end()
         return b""  # request trailers are not forwarded
+
+    def _idle_s(self) -> float:
+        """How long a body may make no progress."""
+        route = self.record.route
+        return (route.policy.timeouts.stream_idle_s if route is not None else 0.0) or math.inf
 
     def _keep(self, data: bytes) -> None:
         record, exchange = self.record, self.record.exchange

@@ -97,3 +97,67 @@ async def test_an_early_answer_to_an_upload_that_stopped_is_cut(autojump_clock: 
         assert trio.current_time() - start == 5.0
         assert mesh.in_flight() == 0
         nursery.cancel_scope.cancel()
+
+
+async def upload(mesh: MemoryMesh, pieces: int, every_s: float) -> bytes:
+    """Send a chunked body piece by piece; what came back."""
+    stream = mesh.network.dial("proxy:1")
+    await stream.send(HEAD)
+    for _ in range(pieces):
+        await trio.sleep(every_s)
+        stream.write(chunk(b"x" * 1000))
+    stream.write(b"0\r\n\r\n")
+    return await read_all(stream)
+
+
+async def test_an_upload_may_take_longer_than_the_time_for_an_answer(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        app = mesh.app("a")
+        mesh.configure(["a"], TrafficPolicy(timeouts=Timeouts(request_s=5.5)))
+        answer = await upload(mesh, 20, 2.0)
+
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert len(app.seen[0][1]) == 20_000
+        nursery.cancel_scope.cancel()
+
+
+async def test_the_time_for_an_answer_begins_when_the_upload_is_complete(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        mesh.network.listen("a:8080", lambda stream: nursery.start_soon(swallow, stream))
+        mesh.configure(["a"], TrafficPolicy(timeouts=Timeouts(request_s=5.5)))
+        start = trio.current_time()
+        answer = await upload(mesh, 20, 2.0)
+
+        assert answer.startswith(b"HTTP/1.1 504 ")
+        assert trio.current_time() - start == 45.5
+        nursery.cancel_scope.cancel()
+
+
+async def swallow(stream: MemoryStream) -> None:
+    """Take everything, say nothing."""
+    await read_all(stream)
+
+
+async def test_an_endpoint_that_takes_nothing_of_a_body_ends_the_try(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        kept: list[MemoryStream] = []
+        mesh.network.listen("a:8080", kept.append)
+        mesh.configure(["a"], TrafficPolicy(timeouts=Timeouts(stream_idle_s=7.5), retries=Retries(attempts=0)))
+        stream = mesh.network.dial("proxy:1")
+        await stream.send(HEAD)
+
+        async def push() -> None:
+            try:
+                while True:
+                    await stream.send(chunk(b"x" * 50_000))
+            except StreamBroken:
+                pass
+
+        nursery.start_soon(push)
+        answer = await read_all(stream)
+        assert answer.startswith(b"HTTP/1.1 504 ")
+        assert trio.current_time() < 20
+        nursery.cancel_scope.cancel()
