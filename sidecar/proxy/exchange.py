@@ -14,9 +14,8 @@ import math
 import trio
 
 from sidecar.balance.pick import pick, split
-from sidecar.codec.events import Chunk, End, Head, Interim, Trailers
+from sidecar.codec.events import Head, Interim
 from sidecar.errors import (
-    BODY_TIMEOUT,
     CLIENT_GONE,
     CONNECT_TIMEOUT,
     INVALID_BACKEND,
@@ -24,26 +23,26 @@ from sidecar.errors import (
     REQUEST_TIMEOUT,
     RETRY_LIMIT,
     TRY_TIMEOUT,
-    UPSTREAM_PROTOCOL,
     Fault,
     ProxyError,
 )
 from sidecar.errors import Side as Blame
 from sidecar.model.clusters import Mesh
-from sidecar.model.messages import Fields, ResponseHead
+from sidecar.model.messages import ResponseHead
 from sidecar.policy import attempts
 from sidecar.policy.attempts import Answer, Try, Wait
-from sidecar.policy.deadline import DEADLINE_HEADER
 from sidecar.policy.retry import Failure, GiveUp
+from sidecar.proxy.attempt_span import close_span, open_span
 from sidecar.proxy.done import tell
 from sidecar.proxy.downstream import Downstream
 from sidecar.proxy.edits import REQUEST_ID, forwarded_request, forwarded_response
 from sidecar.proxy.handover import HandOver, Sent
+from sidecar.proxy.relay import relay
 from sidecar.proxy.replies import UNTOUCHED, reply
 from sidecar.proxy.side import Side
+from sidecar.proxy.upload import Upload
 from sidecar.proxy.upstream import Lease
 from sidecar.proxy.worker import Worker
-from sidecar.routing.plan import RoutePlan
 from sidecar.telemetry import trace
 from sidecar.telemetry.observer import DESTINATION, AttemptSpan
 
@@ -61,7 +60,7 @@ async def serve(record: HandOver, client: Downstream, side: Side, worker: Worker
 class _Run:
     """One request on the full path."""
 
-    __slots__ = ("after_body_s", "client", "complete", "record", "scope", "side", "trying", "worker")
+    __slots__ = ("client", "complete", "record", "scope", "side", "upload", "worker")
 
     def __init__(self, record: HandOver, client: Downstream, side: Side, worker: Worker) -> None:
         self.record = record
@@ -69,8 +68,7 @@ class _Run:
         self.side = side
         self.worker = worker
         self.scope = trio.CancelScope()
-        self.trying = trio.CancelScope()  # the try under way
-        self.after_body_s: float | None = None  # time for the answer's head once the request is complete
+        self.upload = Upload(record, client, worker, self.scope)
         self.complete = False  # the client has a whole answer
 
     async def serve(self) -> None:
@@ -133,7 +131,7 @@ class _Run:
             raise ProxyError(INVALID_BACKEND, f"rule {plan.name} has no backend with a weight above 0")
         index = split(plan.cumulative, worker.rng) if len(plan.backends) > 1 else 0
         cluster = record.cluster = plan.backends[index]
-        record.ends_at_s = self._first_end(plan)
+        record.ends_at_s = self.upload.first_end(side.ends_at(record, plan, self.client.stream.peer), plan)
         record.exchange = attempts.start(
             side.live,
             cluster.key,
@@ -149,29 +147,6 @@ class _Run:
         )
         # What came together with the head is sent once in any case; again only if the policy keeps so much.
         record.exchange.replayable = len(record.body_seen) <= record.exchange.policy.retries.max_body_bytes
-
-    def _first_end(self, plan: RoutePlan) -> float | None:
-        """The end of the request as far as it is known now.
-
-        A limit on the way to the answer's head begins when the request is complete, as Envoy's does: an upload may take
-        as long as it makes progress. What a route sets for the whole response, and what a caller has left, run already.
-        """
-        record = self.record
-        ends_at_s = self.side.ends_at(record, plan, self.client.stream.peer)
-        told = record.head.get(DEADLINE_HEADER) is not None
-        if ends_at_s is None or record.body_complete or plan.whole_response or told:
-            return ends_at_s
-        self.after_body_s = ends_at_s - record.started_s
-        return None
-
-    def _body_is_complete(self) -> None:
-        record, exchange = self.record, self.record.exchange
-        record.body_complete = True
-        if self.after_body_s is None or exchange is None:
-            return
-        record.ends_at_s = exchange.ends_at_s = self.worker.now() + self.after_body_s
-        self.after_body_s = None
-        self.trying.deadline = min(self.trying.deadline, record.ends_at_s)
 
     async def _give_up(self, step: Answer) -> None:
         assert step.fault is not None, "an answer to forward is forwarded by the try that got it"
@@ -201,11 +176,11 @@ class _Run:
     async def _try(self, until_s: float | None, nursery: trio.Nursery | None) -> bool:
         record, worker, exchange = self.record, self.worker, self.record.exchange
         assert exchange is not None
-        span = self._span()
+        span = open_span(record, self.side.reporter, worker.now(), worker.rng)
         answer: ResponseHead | None = None
         failure: Failure | None = None
         with trio.CancelScope(deadline=math.inf if until_s is None else until_s) as scope:
-            self.trying = scope
+            self.upload.trying = scope
             try:
                 answer = await self._until_head(span, nursery)
                 failure = self._judged(answer)
@@ -217,7 +192,7 @@ class _Run:
         if scope.cancelled_caught:
             failure = Failure(self._timed_out(now_s), None, record.lease is None)
         attempts.outcome(exchange, failure, now_s, worker.rng)
-        self._close_span(span, now_s, answer, failure)
+        close_span(span, now_s, answer, failure)
         if exchange.ejected is not None:
             worker.observer.ejected(exchange.ejected)
             exchange.ejected = None
@@ -230,7 +205,8 @@ class _Run:
         assert lease is not None
         if exchange.denied is GiveUp.ATTEMPTS:
             record.fault = RETRY_LIMIT
-        await self._relay(lease, answer)
+        await relay(record, self.client, lease, answer, worker)
+        self.complete = True
         return True
 
     async def _until_head(self, span: AttemptSpan | None, nursery: trio.Nursery | None) -> ResponseHead:
@@ -272,65 +248,8 @@ class _Run:
             data += codec.encode_end()
         await lease.send(data)
         if nursery is not None and not record.body_complete:
-            nursery.start_soon(self._pump, lease)
+            nursery.start_soon(self.upload.pump, lease)
         return lease
-
-    async def _pump(self, lease: Lease) -> None:
-        """Carry what is left of the request body. Ends at its end, or when the endpoint takes no more of it.
-
-        What goes wrong on the client's side ends the whole request; on the endpoint's side its answer, or the lack of
-        one, tells more than a failed write. It takes nothing from the client once its try is over: what comes then is
-        the next try's, which was decided on with what is kept of the body now.
-        """
-        record = self.record
-        try:
-            while not record.body_complete and record.lease is lease:
-                piece = await self._next_piece(lease)
-                with trio.move_on_after(self._idle_s()) as waiting:
-                    await lease.send(piece)
-                if waiting.cancelled_caught:
-                    self.trying.cancel()  # the endpoint takes nothing of the body any more
-                    return
-        except ProxyError as exc:
-            if exc.fault.side is Blame.CLIENT:
-                self.record.fault = exc.fault
-                self.scope.cancel()
-
-    async def _next_piece(self, lease: Lease) -> bytes:
-        """The next bytes of the request body, framed for the endpoint and kept for another try."""
-        record, client = self.record, self.client
-        while (event := client.pop()) is None:
-            with trio.move_on_after(self.worker.limits.body_idle_s) as scope:
-                await client.fill()
-            if scope.cancelled_caught:
-                limit_s = self.worker.limits.body_idle_s
-                raise ProxyError(BODY_TIMEOUT, f"no byte of the request body came for {limit_s:g}s")
-            if record.lease is not lease:
-                return b""
-        if isinstance(event, Chunk):
-            self._keep(event.data)
-            client.codec.credit(event.credit)
-            return lease.codec.encode_chunk(event.data)
-        if isinstance(event, End):
-            self._body_is_complete()
-            return lease.codec.encode_end()
-        return b""  # request trailers are not forwarded
-
-    def _idle_s(self) -> float:
-        """How long a body may make no progress."""
-        route = self.record.route
-        return (route.policy.timeouts.stream_idle_s if route is not None else 0.0) or math.inf
-
-    def _keep(self, data: bytes) -> None:
-        record, exchange = self.record, self.record.exchange
-        record.bytes_in += len(data)
-        if exchange is None or not exchange.replayable:
-            return
-        if len(record.body_seen) + len(data) <= exchange.policy.retries.max_body_bytes:
-            record.body_seen += data
-        else:
-            exchange.replayable = False
-            record.body_seen = b""
 
     def _judged(self, answer: ResponseHead) -> Failure | None:
         if answer.status < 500:
@@ -358,60 +277,6 @@ class _Run:
     async def _interim(self, head: ResponseHead) -> None:
         self.record.sent_downstream = max(self.record.sent_downstream, Sent.INTERIM)
         await self.client.send(self.client.codec.encode_interim(forwarded_response(head)))
-
-    async def _relay(self, lease: Lease, answer: ResponseHead) -> None:
-        """Forward the answer as it comes; everything received together is written together."""
-        record, client = self.record, self.client
-        if self.worker.draining:
-            client.codec.close_after()
-        out = [client.codec.encode_head(forwarded_response(answer))]
-        record.status = answer.status
-        record.sent_downstream = Sent.HEAD
-        trailers: Fields = []
-        credit = 0
-        while True:
-            event = lease.pop()
-            if event is None:
-                await client.send(b"".join(out))
-                out.clear()
-                lease.codec.credit(credit)
-                credit = 0
-                await self._more(lease)
-            elif isinstance(event, Chunk):
-                record.sent_downstream = Sent.BODY
-                record.bytes_out += len(event.data)
-                credit += event.credit
-                out.append(client.codec.encode_chunk(event.data))
-            elif isinstance(event, Trailers):
-                trailers = event.fields
-            elif isinstance(event, End):
-                out.append(client.codec.encode_end(trailers))
-                lease.release()
-                record.lease = None
-                await client.send(b"".join(out))
-                self.complete = True
-                return
-            else:
-                raise ProxyError(UPSTREAM_PROTOCOL, "the endpoint sent another head inside its answer")
-
-    async def _more(self, lease: Lease) -> None:
-        """Wait for more of the answer's body: as long as the stream may idle, or the route's whole-response time."""
-        record, route = self.record, self.record.route
-        assert route is not None
-        idle_s = route.policy.timeouts.stream_idle_s
-        while True:
-            until_s = self.worker.now() + idle_s if idle_s else math.inf
-            whole = route.whole_response and record.ends_at_s is not None and record.ends_at_s < until_s
-            if whole and record.ends_at_s is not None:
-                until_s = record.ends_at_s
-            uploaded = record.bytes_in
-            with trio.CancelScope(deadline=until_s) as scope:
-                await lease.fill()
-            if not scope.cancelled_caught:
-                return
-            if whole or record.bytes_in == uploaded:  # a stream whose request body goes on is not idle
-                what = "was not complete within the route's time" if whole else f"made no progress for {idle_s:g}s"
-                raise ProxyError(REQUEST_TIMEOUT, f"the answer {what}")
 
     async def _reply(self, fault: Fault, denied: GiveUp | None) -> None:
         """Send our own answer."""
@@ -446,28 +311,7 @@ class _Run:
         if scope.cancelled_caught:
             client.cut_short()
 
-    # Telling.
-
-    def _span(self) -> AttemptSpan | None:
-        record = self.record
-        if record.trace is None or not record.trace.sampled or self.side.reporter == DESTINATION:
-            return None
-        exchange = record.exchange
-        resend = exchange.attempt - 1 if exchange is not None else 0
-        span = AttemptSpan(trace.new_span_id(self.worker.rng), self.worker.now(), 0.0, record.endpoint)
-        span.resend_count = max(resend, 0)
-        record.spans.append(span)
-        return span
-
-    def _close_span(
-        self, span: AttemptSpan | None, now_s: float, answer: ResponseHead | None, failure: Failure | None
-    ) -> None:
-        if span is None:
-            return
-        span.ended_s = now_s
-        span.status = answer.status if answer is not None else 0
-        if failure is not None:
-            span.error = failure.fault.flag if failure.fault is not None else str(failure.status)
+    # The end.
 
     def _end(self) -> None:
         """Give everything back and tell once; runs on every way out."""

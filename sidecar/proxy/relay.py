@@ -1,0 +1,76 @@
+"""Forward an answer to the client as it comes, once the machine has said so; after its head there is no way back.
+
+Called by exchange.py. Bounded memory: one buffer of the answer is in hand at a time, and credit goes back to the
+endpoint only after the client took the bytes.
+"""
+
+import math
+
+import trio
+
+from sidecar.codec.events import Chunk, End, Trailers
+from sidecar.errors import REQUEST_TIMEOUT, UPSTREAM_PROTOCOL, ProxyError
+from sidecar.model.messages import Fields, ResponseHead
+from sidecar.proxy.downstream import Downstream
+from sidecar.proxy.edits import forwarded_response
+from sidecar.proxy.handover import HandOver, Sent
+from sidecar.proxy.upstream import Lease
+from sidecar.proxy.worker import Worker
+
+
+async def relay(record: HandOver, client: Downstream, lease: Lease, answer: ResponseHead, worker: Worker) -> None:
+    """Forward head, body and trailers; everything received together is written together. Gives the lease back.
+
+    Raises:
+        ProxyError: The answer broke off, paused for too long, or the client left; its connection has to be cut.
+    """
+    if worker.draining:
+        client.codec.close_after()
+    out = [client.codec.encode_head(forwarded_response(answer))]
+    record.status = answer.status
+    record.sent_downstream = Sent.HEAD
+    trailers: Fields = []
+    credit = 0
+    while True:
+        event = lease.pop()
+        if event is None:
+            await client.send(b"".join(out))
+            out.clear()
+            lease.codec.credit(credit)
+            credit = 0
+            await _more(record, lease, worker)
+        elif isinstance(event, Chunk):
+            record.sent_downstream = Sent.BODY
+            record.bytes_out += len(event.data)
+            credit += event.credit
+            out.append(client.codec.encode_chunk(event.data))
+        elif isinstance(event, Trailers):
+            trailers = event.fields
+        elif isinstance(event, End):
+            out.append(client.codec.encode_end(trailers))
+            lease.release()
+            record.lease = None
+            await client.send(b"".join(out))
+            return
+        else:
+            raise ProxyError(UPSTREAM_PROTOCOL, "the endpoint sent another head inside its answer")
+
+
+async def _more(record: HandOver, lease: Lease, worker: Worker) -> None:
+    """Wait for more of the answer's body: as long as the stream may idle, or the route's whole-response time."""
+    route = record.route
+    assert route is not None
+    idle_s = route.policy.timeouts.stream_idle_s
+    while True:
+        until_s = worker.now() + idle_s if idle_s else math.inf
+        whole = route.whole_response and record.ends_at_s is not None and record.ends_at_s < until_s
+        if whole and record.ends_at_s is not None:
+            until_s = record.ends_at_s
+        uploaded = record.bytes_in
+        with trio.CancelScope(deadline=until_s) as scope:
+            await lease.fill()
+        if not scope.cancelled_caught:
+            return
+        if whole or record.bytes_in == uploaded:  # a stream whose request body goes on is not idle
+            what = "was not complete within the route's time" if whole else f"made no progress for {idle_s:g}s"
+            raise ProxyError(REQUEST_TIMEOUT, f"the answer {what}")

@@ -1,0 +1,116 @@
+"""The rest of a request body, on its way from the client to the endpoint while the answer is already awaited.
+
+Used by exchange.py for requests whose body did not come whole with the head. Keeps what it carries up to the policy's
+limit, so that another try can send it again; starts the time for the answer when the body is complete.
+"""
+
+import math
+
+import trio
+
+from sidecar.codec.events import Chunk, End
+from sidecar.errors import BODY_TIMEOUT, ProxyError, Side
+from sidecar.policy.deadline import DEADLINE_HEADER
+from sidecar.proxy.downstream import Downstream
+from sidecar.proxy.handover import HandOver
+from sidecar.proxy.upstream import Lease
+from sidecar.proxy.worker import Worker
+from sidecar.routing.plan import RoutePlan
+
+
+class Upload:
+    """One request's body.
+
+    Attributes:
+        trying: Scope of the try under way; its deadline is set when the body is complete.
+    """
+
+    __slots__ = ("_after_body_s", "_client", "_record", "_request", "_worker", "trying")
+
+    def __init__(self, record: HandOver, client: Downstream, worker: Worker, request: trio.CancelScope) -> None:
+        """`request` is cancelled when the client's side fails; `record.fault` says why."""
+        self.trying = trio.CancelScope()
+        self._record = record
+        self._client = client
+        self._worker = worker
+        self._request = request
+        self._after_body_s: float | None = None  # time for the answer's head once the request is complete
+
+    def first_end(self, ends_at_s: float | None, plan: RoutePlan) -> float | None:
+        """The end of the request as far as it is known now.
+
+        A limit on the way to the answer's head begins when the request is complete, as Envoy's does: an upload may take
+        as long as it makes progress. What a route sets for the whole response, and what a caller has left, run already.
+        """
+        record = self._record
+        told = record.head.get(DEADLINE_HEADER) is not None
+        if ends_at_s is None or record.body_complete or plan.whole_response or told:
+            return ends_at_s
+        self._after_body_s = ends_at_s - record.started_s
+        return None
+
+    async def pump(self, lease: Lease) -> None:
+        """Carry the body until its end, or until the endpoint takes no more of it.
+
+        What goes wrong on the client's side ends the whole request; on the endpoint's side its answer, or the lack of
+        one, tells more than a failed write. It takes nothing from the client once its try is over: what comes then is
+        the next try's, which was decided on with what is kept of the body now.
+        """
+        record = self._record
+        try:
+            while not record.body_complete and record.lease is lease:
+                piece = await self._next_piece(lease)
+                with trio.move_on_after(self._idle_s()) as waiting:
+                    await lease.send(piece)
+                if waiting.cancelled_caught:
+                    self.trying.cancel()  # the endpoint takes nothing of the body any more
+                    return
+        except ProxyError as exc:
+            if exc.fault.side is Side.CLIENT:
+                record.fault = exc.fault
+                self._request.cancel()
+
+    async def _next_piece(self, lease: Lease) -> bytes:
+        """The next bytes of the body, framed for the endpoint and kept for another try."""
+        client = self._client
+        while (event := client.pop()) is None:
+            limit_s = self._worker.limits.body_idle_s
+            with trio.move_on_after(limit_s) as scope:
+                await client.fill()
+            if scope.cancelled_caught:
+                raise ProxyError(BODY_TIMEOUT, f"no byte of the request body came for {limit_s:g}s")
+            if self._record.lease is not lease:
+                return b""
+        if isinstance(event, Chunk):
+            self._keep(event.data)
+            client.codec.credit(event.credit)
+            return lease.codec.encode_chunk(event.data)
+        if isinstance(event, End):
+            self._complete()
+            return lease.codec.encode_end()
+        return b""  # request trailers are not forwarded
+
+    def _keep(self, data: bytes) -> None:
+        record, exchange = self._record, self._record.exchange
+        record.bytes_in += len(data)
+        if exchange is None or not exchange.replayable:
+            return
+        if len(record.body_seen) + len(data) <= exchange.policy.retries.max_body_bytes:
+            record.body_seen += data
+        else:
+            exchange.replayable = False
+            record.body_seen = b""
+
+    def _complete(self) -> None:
+        record, exchange = self._record, self._record.exchange
+        record.body_complete = True
+        if self._after_body_s is None or exchange is None:
+            return
+        record.ends_at_s = exchange.ends_at_s = self._worker.now() + self._after_body_s
+        self._after_body_s = None
+        self.trying.deadline = min(self.trying.deadline, record.ends_at_s)
+
+    def _idle_s(self) -> float:
+        """How long the endpoint may take nothing of it."""
+        route = self._record.route
+        return (route.policy.timeouts.stream_idle_s if route is not None else 0.0) or math.inf
