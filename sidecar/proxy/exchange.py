@@ -68,7 +68,7 @@ class _Run:
         self.side = side
         self.worker = worker
         self.scope = trio.CancelScope()
-        self.upload = Upload(record, client, worker, self.scope)
+        self.upload = None if record.body_complete else Upload(record, client, worker, self.scope)
         self.complete = False  # the client has a whole answer
 
     async def serve(self) -> None:
@@ -131,7 +131,8 @@ class _Run:
             raise ProxyError(INVALID_BACKEND, f"rule {plan.name} has no backend with a weight above 0")
         index = split(plan.cumulative, worker.rng) if len(plan.backends) > 1 else 0
         cluster = record.cluster = plan.backends[index]
-        record.ends_at_s = self.upload.first_end(side.ends_at(record, plan, self.client.stream.peer), plan)
+        ends_at_s = side.ends_at(record, plan, self.client.stream.peer)
+        record.ends_at_s = ends_at_s if self.upload is None else self.upload.first_end(ends_at_s, plan)
         record.exchange = attempts.start(
             side.live,
             cluster.key,
@@ -180,7 +181,8 @@ class _Run:
         answer: ResponseHead | None = None
         failure: Failure | None = None
         with trio.CancelScope(deadline=math.inf if until_s is None else until_s) as scope:
-            self.upload.trying = scope
+            if self.upload is not None:
+                self.upload.trying = scope
             try:
                 answer = await self._until_head(span, nursery)
                 failure = self._judged(answer)
@@ -247,7 +249,7 @@ class _Run:
         if record.body_complete:
             data += codec.encode_end()
         await lease.send(data)
-        if nursery is not None and not record.body_complete:
+        if nursery is not None and self.upload is not None and not record.body_complete:
             nursery.start_soon(self.upload.pump, lease)
         return lease
 

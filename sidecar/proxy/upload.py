@@ -44,7 +44,7 @@ class Upload:
         """
         record = self._record
         told = record.head.get(DEADLINE_HEADER) is not None
-        if ends_at_s is None or record.body_complete or plan.whole_response or told:
+        if ends_at_s is None or plan.whole_response or told:
             return ends_at_s
         self._after_body_s = ends_at_s - record.started_s
         return None
