@@ -15,14 +15,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
 
-from sidecar.errors import INVALID_BACKEND, NO_CLUSTER, NO_ENDPOINT, OVERFLOW, REQUEST_TIMEOUT, Fault, Side
+from sidecar.errors import INVALID_BACKEND, NO_ENDPOINT, OVERFLOW, REQUEST_TIMEOUT, Fault, Side
 from sidecar.model.clusters import ClusterKey, Endpoint
 from sidecar.model.live import ClusterLive, EndpointLive, LiveRegistry
 from sidecar.model.policies import Algorithm, TrafficPolicy
 from sidecar.policy import budget, deadline, limits, outlier, retry
 from sidecar.policy.retry import Failure, GiveUp
-
-RETRIABLE_STATUS = frozenset((502, 503, 504))
 
 Pick = Callable[[Sequence[EndpointLive], Algorithm, ClusterLive, Random], EndpointLive | None]
 
@@ -196,7 +194,7 @@ def outcome(exchange: Exchange, result: Failure | None, now_s: float, rng: Rando
         return
     live.failed_tries += 1
     exchange.last = result
-    if result.fault is None and result.status not in RETRIABLE_STATUS:
+    if result.fault is None and result.status not in retry.RETRIABLE_STATUSES:
         exchange.over = _FORWARD  # a plain 500 counts against the endpoint, but nobody asks for it again
         return
     verdict = retry.worth_another_try(
@@ -263,8 +261,3 @@ def _nobody(exchange: Exchange) -> Fault:
 def _stop(exchange: Exchange, fault: Fault) -> Answer:
     exchange.over = Answer(fault, None)
     return exchange.over
-
-
-def unknown_service(name: str) -> Fault:
-    """The fault for a service of which nobody could say whether it exists."""
-    return NO_CLUSTER.saying(f"{name} is not known here yet: the control plane has not answered")

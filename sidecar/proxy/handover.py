@@ -34,7 +34,6 @@ class HandOver:
     Attributes:
         snapshot: The configuration that this request is served with, whatever is pushed meanwhile.
         route, cluster: What routing and the split decided; None before.
-        policies_index: Which of the route's backends the split chose.
         body_seen: Request body received so far, as long as it can be sent again (`exchange.replayable`).
         body_complete: Nothing more of the request is to come.
         started_s, ends_at_s: Monotonic seconds; `ends_at_s` None is no limit.

@@ -4,13 +4,12 @@ Used by every outbound listener. A listener for one upstream names its service; 
 serves names of the mesh only, so that it is never an open proxy.
 """
 
-from sidecar.errors import NO_ROUTE, ProxyError
+from sidecar.errors import NO_CLUSTER, NO_ROUTE, ProxyError
 from sidecar.model.clusters import ServiceKey
 from sidecar.model.live import LiveRegistry
 from sidecar.model.messages import Fields
 from sidecar.model.snapshot import Known, Snapshot
 from sidecar.policy import deadline
-from sidecar.policy.attempts import unknown_service
 from sidecar.proxy.edits import REQUEST_ID
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.pool import Pool
@@ -52,7 +51,7 @@ class Outbound:
         key, port = self._fixed or self._asked_for(record.head.authority)
         if record.snapshot.knows(key) is Known.UNKNOWN:
             if await worker.directory.find(key, UNKNOWN_WAIT_S) is Known.UNKNOWN:
-                raise ProxyError(unknown_service(str(key)))
+                raise ProxyError(NO_CLUSTER, f"{key} is not known here yet: the control plane has not answered")
             record.snapshot = worker.snapshot
         worker.directory.used(key)
         snapshot = record.snapshot
