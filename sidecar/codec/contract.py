@@ -1,16 +1,22 @@
 """What `proxy/` may ask of a codec. A codec never awaits, sleeps, logs or reads a clock.
 
+Two shapes. `ServerCodec` and `ClientCodec` carry one exchange at a time and give back bytes (HTTP/1.1). `MuxServer` and
+`MuxClient` carry many streams on one connection, and collect bytes in the order in which they must leave (HTTP/2).
+
 The same bytes give the same events however they are cut into reads, but for where a body is cut into chunks, and
 but for this: events that stand before a fault in one read are dropped, because the fault ends their exchange.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Protocol
 
 from sidecar.codec.events import Event
 from sidecar.model.messages import RequestHead, ResponseHead
 
 Trailing = Iterable[tuple[bytes, bytes]]
+
+CANCEL = 0x8  # RFC 9113 section 7: nobody wants this stream any more
 
 
 class ServerCodec(Protocol):
@@ -70,6 +76,17 @@ class ServerCodec(Protocol):
     def encode_interim(self, head: ResponseHead) -> bytes:
         """A 1xx response; empty for a client that would not understand it."""
 
+    def encode_tunnel(self, head: ResponseHead) -> bytes:
+        """The head that agrees to switch: 101 to an upgrade, 200 to CONNECT, whatever status `head` has.
+
+        From then on `feed` gives `Chunk` for every byte that comes and `End` at the client's end; `encode_chunk` gives
+        bytes as they are, and after `encode_end` the caller ends its direction of the socket. The connection carries
+        nothing after it.
+        """
+
+    def tunnel_held(self) -> list[Event]:
+        """Call once after `encode_tunnel`: what came ahead of the switch, which belongs to the other protocol."""
+
     def encode_head(self, head: ResponseHead) -> bytes:
         """The final head. The codec chooses the framing from `head.content_length`: a number, or None for unknown.
 
@@ -106,6 +123,10 @@ class ClientCodec(Protocol):
     def encode_request(self, head: RequestHead, *, wants_trailers: bool = False) -> bytes:
         """Begin an exchange. Framing comes from `head.content_length`: a number, or None for unknown (chunked).
 
+        `head.upgrade` asks to switch protocols. If the upstream agrees, `feed` gives `Tunnel` in the place of `Head`,
+        then `Chunk` for every byte and `End` at its end; `encode_chunk` gives bytes as they are, and after `encode_end`
+        the caller ends its direction of the socket. Whether it agrees or not, the connection carries nothing after it.
+
         `head.fields` are end-to-end fields with the Host to send (absent: `head.authority`); framing and connection
         fields are the codec's.
         `wants_trailers` asks the upstream for trailers.
@@ -134,3 +155,110 @@ class ClientCodec(Protocol):
 
     def send_room(self) -> int:
         """Body bytes that may be encoded now; 0 means wait for the upstream."""
+
+
+@dataclass(slots=True)
+class Note:
+    """What a codec saw that operators want to count: an abuse, a limit, a refused stream.
+
+    Attributes:
+        kind: One of a few fixed words with hyphens, a metric's label (`rapid-reset`, `stream-limit`, `bad-length`).
+        sentence: The case in words, without a full stop.
+    """
+
+    kind: str
+    sentence: str
+
+
+class Mux(Protocol):
+    """What both ends of a connection with many streams share.
+
+    Nothing here raises for what a peer does. A stream that breaks gives a `Reset` event (for the server: only if its
+    `Head` was given before); a connection that breaks sets `over`, puts GOAWAY into the bytes to be written, and
+    gives a `Reset` for each stream that was open. Calls for a stream that is gone do nothing.
+    """
+
+    @property
+    def over(self) -> str:
+        """Why this connection must be closed once its bytes are written; "" as long as it lives."""
+
+    @property
+    def streams(self) -> int:
+        """Streams open now: begun, and not yet ended on both sides or reset."""
+
+    @property
+    def draining(self) -> bool:
+        """True when no further stream can begin: we or the peer said GOAWAY."""
+
+    @property
+    def pings_unanswered(self) -> int:
+        """Our own PINGs that wait for their answer."""
+
+    def feed(self, data: bytes, now_s: float) -> list[Event]:
+        """Take bytes from the peer; empty means that it closed. `now_s` is for rates of abuse only."""
+
+    def take(self) -> bytes:
+        """All bytes to be written now, in order; call after every other call that may have made some."""
+
+    def notes(self) -> list[Note]:
+        """What there is to be counted since the last call."""
+
+    def send_room(self, stream: int) -> int:
+        """DATA bytes that may be sent on `stream` now: its window, the connection's, the frame size; 0: wait until
+        some `feed` has made room."""
+
+    def send_chunk(self, stream: int, data: bytes) -> None:
+        """One DATA frame, at most `send_room` bytes."""
+
+    def send_end(self, stream: int, trailers: Trailing = ()) -> None:
+        """The end of our direction: trailers, or an empty DATA frame with END_STREAM."""
+
+    def credit(self, stream: int, size: int) -> None:
+        """Let the peer send `size` more bytes on `stream` (and on the connection). After forwarding, never before."""
+
+    def reset(self, stream: int, code: int = CANCEL) -> None:
+        """Give a stream up. Bytes that the peer still sends on it are credited back to the connection unseen."""
+
+    def ping(self) -> None:
+        """Ask whether the peer is alive."""
+
+
+class MuxServer(Mux, Protocol):
+    """HTTP/2 towards one client. A request is a `Head` with its stream's number; CONNECT has `target` == `authority`,
+    an extended CONNECT is the GET that it stands for with `upgrade` set (RFC 8441). A tunnel's bytes are chunks."""
+
+    def send_interim(self, stream: int, head: ResponseHead) -> None:
+        """A 1xx response; 101 is left out (RFC 9113 section 8.6)."""
+
+    def send_head(self, stream: int, head: ResponseHead, *, end: bool) -> None:
+        """The final head; names in lower case, connection fields left out. `end`: nothing follows.
+
+        To a request that `opens_tunnel` a head with status 101 is sent as 200 without `sec-websocket-accept`.
+        Raises ValueError: a field that HTTP/2 cannot carry.
+        """
+
+    def go_away(self, *, at_once: bool) -> None:
+        """Take no new streams. First call with `at_once` False (last stream 2**31-1, then, when the peer has had a
+        round trip: the PING sent along is answered, the real one); True says the real one now."""
+
+
+class MuxClient(Mux, Protocol):
+    """HTTP/2 towards one upstream."""
+
+    @property
+    def room(self) -> int:
+        """Streams that may begin now: the peer's limit (and ours) less those open; 0 while `draining` or `over`."""
+
+    @property
+    def extended_connect(self) -> bool:
+        """True when the peer's SETTINGS allow `:protocol` (RFC 8441)."""
+
+    def send_request(self, head: RequestHead, *, end: bool, wants_trailers: bool = False) -> int:
+        """Begin a stream; returns its number. `end`: no body. `head.upgrade` makes an extended CONNECT.
+
+        Raises:
+            ValueError: `room` is 0, or a field that HTTP/2 cannot carry.
+        """
+
+    def forget(self, stream: int) -> None:
+        """The exchange is over and complete. Gives the place back; resets with NO_ERROR/CANCEL what is still open."""

@@ -57,16 +57,28 @@ class End:
 
 @dataclass(slots=True)
 class Reset:
-    """The peer gave this stream up (HTTP/2). `untouched`: it provably did not take the request."""
+    """This stream ended before its message did (HTTP/2): nothing more of it comes, nothing more can be sent on it.
+
+    Attributes:
+        untouched: The upstream provably did not take the request (REFUSED_STREAM, or above GOAWAY's last stream).
+        sentence: Who gave it up and why, without a full stop.
+        code: RFC 9113 section 7.
+    """
 
     untouched: bool
+    sentence: str = "the stream was reset"
+    code: int = 0
     stream: int = 1
 
 
 @dataclass(slots=True)
 class Tunnel:
-    """From here on the bytes of this stream belong to another protocol."""
+    """In the place of a final `Head`: the upstream agreed to switch (101, or 2xx to CONNECT).
 
+    From here on `Chunk` and `End` of this stream are bytes of another protocol, and each direction ends by itself.
+    """
+
+    head: ResponseHead
     stream: int = 1
 
 

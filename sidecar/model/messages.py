@@ -50,12 +50,16 @@ class RequestHead(Head):
 
     Attributes:
         method: Upper case as sent (`b"GET"`).
-        target: Origin-form target as sent (`b"/a?b=c"`), or `b"*"`.
-        authority: The host asked for, with its port if one was given: from an absolute target, else from `Host`.
+        target: Origin-form target in canonical form (`b"/a?b=c"`), or `b"*"`. Of CONNECT the authority.
+        authority: The host asked for, with its port if one was given: from an absolute target or `:authority`, else
+            from `Host`.
         version: `b"1.1"`, `b"1.0"` or `b"2"`.
+        upgrade: The protocol that the client asks to switch to, lower case (`b"websocket"`), however it said so:
+            `Upgrade` and `Connection: upgrade` of HTTP/1.1, or `:protocol` of an extended CONNECT, which is read as the
+            GET that it stands for (RFC 8441). Empty: none. A request with one has no body.
     """
 
-    __slots__ = ("authority", "method", "target", "version")
+    __slots__ = ("authority", "method", "target", "upgrade", "version")
 
     def __init__(
         self,
@@ -68,8 +72,10 @@ class RequestHead(Head):
         chunked: bool = False,
         keep_alive: bool = True,
         version: bytes = b"1.1",
+        upgrade: bytes = b"",
     ) -> None:
         super().__init__(fields, content_length, chunked, keep_alive)
+        self.upgrade = upgrade
         self.method = method
         self.target = target
         self.authority = authority
@@ -79,6 +85,11 @@ class RequestHead(Head):
     def path(self) -> bytes:
         """The target without its query."""
         return self.target.partition(b"?")[0]
+
+    @property
+    def opens_tunnel(self) -> bool:
+        """True when a successful answer hands the connection over to another protocol."""
+        return bool(self.upgrade) or self.method == b"CONNECT"
 
 
 class ResponseHead(Head):
