@@ -29,6 +29,9 @@ from sidecar.model.mesh import MeshPolicy
 from sidecar.model.policies import AuthorizationPolicy, TargetRef, TrafficPolicyResource
 from sidecar.model.snapshot import Resource
 
+# HTTP/2 first: it carries what HTTP/1.1 cannot (TCP with half-close, gRPC); a sidecar without it picks the other.
+MESH_ALPN = ("h2", "http/1.1")
+
 
 @dataclass(frozen=True, slots=True)
 class DerivedResult:
@@ -114,7 +117,7 @@ def endpoints_of(workload: Workload, trust_domain: str, mesh: bool) -> list[Endp
         if mesh and workload.inbound is not None:
             name = f"{port.port}.{workload.service}.{workload.namespace}.mesh"
             account = workload.account or workload.service
-            hop = Mesh(name, frozenset({spiffe_id(trust_domain, workload.namespace, account)}))
+            hop = Mesh(name, frozenset({spiffe_id(trust_domain, workload.namespace, account)}), MESH_ALPN)
             dial = workload.inbound
         made.append(
             Endpoint(

@@ -24,6 +24,14 @@ class Protocol(StrEnum):
     TLS = "tls"
 
 
+class Wire(StrEnum):
+    """What is spoken to an upstream: the outcome of a port's declared protocol and what its client speaks."""
+
+    H1 = "http/1.1"
+    H2 = "h2"
+    RAW = "raw"  # bytes both ways, no heads
+
+
 class ServiceKey(NamedTuple):
     """A service's full name; printed as users write it: `orders.shop`."""
 

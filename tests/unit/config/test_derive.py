@@ -55,7 +55,8 @@ def test_a_workload_makes_its_service_and_the_one_of_its_version() -> None:
 
 def test_a_mesh_hop_names_the_workloads_own_service_and_dials_its_sidecar() -> None:
     (endpoint,) = endpoints_of(workload("a", account="web"), "example.org", mesh=True)
-    assert endpoint.hop == Mesh("8080.orders.shop.mesh", frozenset({"spiffe://example.org/ns/shop/sa/web"}))
+    identity = frozenset({"spiffe://example.org/ns/shop/sa/web"})
+    assert endpoint.hop == Mesh("8080.orders.shop.mesh", identity, alpn=("h2", "http/1.1"))
     assert (endpoint.host, endpoint.port, endpoint.service_port) == ("10.0.0.5", 15006, 8080)
 
 

@@ -57,7 +57,9 @@ def test_workloads_make_services_and_endpoints_also_for_each_version() -> None:
     ]
     assert [each.id for each in endpoints(made, "orders").endpoints] == ["orders-1", "orders-2"]
     (only,) = endpoints(made, "orders-v2").endpoints
-    assert only.hop == Mesh("8080.orders.shop.mesh", frozenset({"spiffe://mesh.local/ns/shop/sa/orders"}))
+    assert only.hop == Mesh(
+        "8080.orders.shop.mesh", frozenset({"spiffe://mesh.local/ns/shop/sa/orders"}), ("h2", "http/1.1")
+    )
 
 
 def test_every_document_is_what_the_sidecar_reads() -> None:
