@@ -1,7 +1,7 @@
 """`TrafficPolicy`: times, tries, balancing, ejection and limits of a service; documents <-> model.
 
-What a document leaves out keeps the product's default (`model/policies.py`). `0s` switches the timeouts `request` and
-`perTry` off. The checks across fields see to it that no part of a policy makes another one meaningless.
+What a document leaves out keeps the product's default (`model/policies.py`). `0s` switches the timeouts `request`,
+`perTry` and `tunnelIdle` off. The checks across fields see to it that no part of a policy makes another one meaningless.
 """
 
 from sidecar.config import grammar
@@ -51,13 +51,14 @@ def policy_of(got: Fields) -> TrafficPolicy:
 
 
 def _timeouts(node: Node) -> Timeouts:
-    got, base = node.fields("request", "perTry", "connect", "streamIdle"), Timeouts()
+    got, base = node.fields("request", "perTry", "connect", "streamIdle", "tunnelIdle"), Timeouts()
     seen = node.source.problems.count
     made = Timeouts(
         request_s=got.maybe("request", _optional, base.request_s),
         per_try_s=got.maybe("perTry", _optional, base.per_try_s),
         connect_s=got.maybe("connect", Node.seconds, base.connect_s),
         stream_idle_s=got.maybe("streamIdle", Node.seconds, base.stream_idle_s),
+        tunnel_idle_s=got.maybe("tunnelIdle", _optional, base.tunnel_idle_s),
     )
     if node.source.problems.count != seen or made.request_s is None:
         return made
@@ -165,6 +166,7 @@ def encode_policy(policy: TrafficPolicy) -> dict[str, Json]:
         "request": grammar.format_duration(times.request_s or 0.0),
         "connect": grammar.format_duration(times.connect_s),
         "streamIdle": grammar.format_duration(times.stream_idle_s),
+        "tunnelIdle": grammar.format_duration(times.tunnel_idle_s or 0.0),
     }
     if times.per_try_s is not None:
         timeouts["perTry"] = grammar.format_duration(times.per_try_s)

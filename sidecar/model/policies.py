@@ -27,6 +27,11 @@ class RetryOn(StrEnum):
     REFUSED_STREAM = "refused-stream"  # the peer says that it did not process the request
     RESET = "reset"  # connection lost after the request was (partly) sent, before an answer's head
     GATEWAY_ERROR = "gateway-error"  # 502, 503, 504, and what a gateway would answer so: reset, try timeout
+    GRPC_CANCELLED = "grpc-cancelled"  # what the service itself answered, by `grpc-status`; Envoy's names from `grpc-`
+    GRPC_DEADLINE_EXCEEDED = "grpc-deadline-exceeded"
+    GRPC_INTERNAL = "grpc-internal"
+    GRPC_RESOURCE_EXHAUSTED = "grpc-resource-exhausted"
+    GRPC_UNAVAILABLE = "grpc-unavailable"
 
 
 class Algorithm(StrEnum):
@@ -45,6 +50,7 @@ class Timeouts:
     per_try_s: float | None = None  # a try may use what is left of the request
     connect_s: float = 1.0  # Linkerd's; a local network answers in milliseconds
     stream_idle_s: float = 300.0  # an answer's body without progress; Envoy's
+    tunnel_idle_s: float | None = 3600.0  # bytes in neither direction of TCP, WebSocket, CONNECT; Envoy's for TCP
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

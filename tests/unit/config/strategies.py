@@ -149,7 +149,11 @@ def traffic_policies(draw: st.DrawFn) -> TrafficPolicy:
     backoff, ejection = draw(spans()), draw(spans())
     return TrafficPolicy(
         timeouts=Timeouts(
-            request_s=request_s, per_try_s=per_try_s, connect_s=connect_s, stream_idle_s=draw(milliseconds)
+            request_s=request_s,
+            per_try_s=per_try_s,
+            connect_s=connect_s,
+            stream_idle_s=draw(milliseconds),
+            tunnel_idle_s=draw(st.one_of(st.none(), milliseconds)),
         ),
         retries=Retries(
             attempts=draw(st.integers(0, 10)),

@@ -35,10 +35,10 @@ spec:
   targetRefs:
   - {kind: Service, name: orders, group: core}
   - {kind: HTTPRoute, name: orders.web, group: gateway.networking.k8s.io, sectionName: canary}
-  timeouts: {request: 10s, perTry: 3s, connect: 1s, streamIdle: 5m}
+  timeouts: {request: 10s, perTry: 3s, connect: 1s, streamIdle: 5m, tunnelIdle: 1h}
   retries:
     attempts: 2
-    "on": [connect-failure, reset]
+    "on": [connect-failure, reset, grpc-unavailable]
     backoff: {base: 25ms, max: 250ms}
     budget: {percent: 20, interval: 10s, minPerSecond: 3}
     maxBody: 64Ki
