@@ -20,6 +20,7 @@ from sidecar.codec.grammar import (
     why_no_request,
     why_no_response,
 )
+from sidecar.codec.target import canonical_target
 from sidecar.errors import (
     BODY_TOO_BIG,
     HEAD_TOO_BIG,
@@ -39,7 +40,8 @@ LENGTH_MAX_DIGITS = 18  # below 2**63 in every reader behind us
 def request_head(raw: bytes) -> RequestHead:
     """Read a complete request head, `raw` ending in its empty line.
 
-    An absolute target is taken apart: its authority wins over Host, which is rewritten (RFC 9112 section 3.2.2).
+    The path comes in its canonical form (target.py). An absolute target is taken apart: its authority wins over Host,
+    which is rewritten (RFC 9112 section 3.2.2).
     An offer of h2c is removed: HTTP/2 comes by ALPN or prior knowledge only.
 
     Raises:
@@ -62,7 +64,9 @@ def request_head(raw: bytes) -> RequestHead:
     _set_framing(head, version, MALFORMED)
     if head.content_length is None and not head.chunked:
         head.content_length = 0  # a request without framing has no body (RFC 9112 section 6.3)
-    if not target.startswith(b"/") or b"#" in target:
+    if target.startswith(b"/"):
+        head.target = canonical_target(target)
+    else:
         head = _retargeted(head)
     if head.get(b"upgrade") is not None or head.get(b"http2-settings") is not None:
         head = _without_h2c(head)
@@ -166,8 +170,6 @@ def _retargeted(head: RequestHead) -> RequestHead:
     """The head for a target that is not simply a path."""
     if head.method == b"CONNECT":
         raise _refused(NOT_IMPLEMENTED, "the method CONNECT is not supported")
-    if b"#" in head.target:
-        raise _refused(MALFORMED, f"the target {shown(head.target)} has a fragment; those stay with the client")
     if head.target == b"*" and head.method == b"OPTIONS":
         return head
     match = ABSOLUTE.fullmatch(head.target)
@@ -175,8 +177,10 @@ def _retargeted(head: RequestHead) -> RequestHead:
         raise _refused(MALFORMED, f"the target {shown(head.target)} is neither a path nor an http:// address")
     authority = _checked_authority(match[1], "the target's host")
     target: bytes = match[2]
-    if not target.startswith(b"/"):
-        target = b"*" if head.method == b"OPTIONS" and not target else b"/" + target
+    if head.method == b"OPTIONS" and not target:
+        target = b"*"
+    else:
+        target = canonical_target(target if target.startswith(b"/") else b"/" + target)
     fields = [(name, value) for name, value in head.fields if name.lower() != b"host"]
     return _copy(head, target, authority, [(b"Host", authority), *fields])
 

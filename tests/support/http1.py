@@ -1,5 +1,6 @@
 """What the codec tests share: cutting byte streams, driving a codec over them, and heads to draw from."""
 
+import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
@@ -163,9 +164,13 @@ def plain_fields() -> st.SearchStrategy[Fields]:
 
 
 def targets() -> st.SearchStrategy[bytes]:
-    """Origin-form targets."""
-    visible = bytes(byte for byte in range(0x21, 0x7F) if byte != ord("#"))
-    return st.lists(st.sampled_from(visible), max_size=20).map(lambda chars: b"/" + bytes(chars))
+    """Origin-form targets in canonical form."""
+    plain = bytes(byte for byte in range(0x21, 0x7F) if byte not in b"#%?\\")
+    parts = st.sampled_from([*(bytes([byte]) for byte in plain), b"%2F", b"%20", b"%25", b"%C3"])
+    paths = st.lists(parts, max_size=20).map(lambda chars: b"/" + b"".join(chars))
+    canonical = paths.filter(lambda path: not re.search(rb"(/|%2F)\.\.?(/|%2F|;|$)", path))
+    queries = st.sampled_from([b"", b"?", b"?a=%2e", b"?/../%zz\\"])
+    return st.tuples(canonical, queries).map(b"".join)
 
 
 def bodies() -> st.SearchStrategy[list[bytes]]:

@@ -9,11 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.codec import grammar
+from sidecar.codec import grammar, target
 from sidecar.codec.grammar import HEAD_MAX_BYTES, REQUEST_LINE_MAX_BYTES, shown, too_early
 from tests.support.http1 import every, pieces, serve
 
-PATTERNS = {name: value for name, value in vars(grammar).items() if isinstance(value, re.Pattern)}
+PATTERNS = {
+    name: value for module in (grammar, target) for name, value in vars(module).items() if isinstance(value, re.Pattern)
+}
 
 
 def _operations(node: Any) -> Iterator[tuple[str, Any]]:
@@ -26,7 +28,7 @@ def _operations(node: Any) -> Iterator[tuple[str, Any]]:
 
 
 def test_there_are_patterns_to_audit() -> None:
-    assert {"REQUEST", "RESPONSE", "_FIELD", "_ILLEGAL"} <= PATTERNS.keys()
+    assert {"REQUEST", "RESPONSE", "_FIELD", "_ILLEGAL", "_CANONICAL"} <= PATTERNS.keys()
 
 
 @pytest.mark.parametrize("name", PATTERNS)
