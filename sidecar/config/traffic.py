@@ -1,7 +1,8 @@
 """`TrafficPolicy`: times, tries, balancing, ejection and limits of a service; documents <-> model.
 
 What a document leaves out keeps the product's default (`model/policies.py`). `0s` switches the timeouts `request`,
-`perTry` and `tunnelIdle` off. The checks across fields see to it that no part of a policy makes another one meaningless.
+`perTry` and `tunnelIdle` off. The checks across fields see to it that no part of a policy makes another one
+meaningless.
 """
 
 from sidecar.config import grammar
@@ -55,6 +56,7 @@ def _timeouts(node: Node) -> Timeouts:
     seen = node.source.problems.count
     made = Timeouts(
         request_s=got.maybe("request", _optional, base.request_s),
+        request_asked="request" in got,
         per_try_s=got.maybe("perTry", _optional, base.per_try_s),
         connect_s=got.maybe("connect", Node.seconds, base.connect_s),
         stream_idle_s=got.maybe("streamIdle", Node.seconds, base.stream_idle_s),
@@ -154,7 +156,10 @@ def _limits(node: Node) -> Limits:
 
 
 def encode_traffic_policy(resource: TrafficPolicyResource) -> dict[str, Json]:
-    """The document of a TrafficPolicy; every value is written, so that `/config` shows what holds."""
+    """The document of a TrafficPolicy; values are written, defaults too, so that `/config` shows what holds.
+
+    But for `request`: that somebody asked for it means more than its value (`Timeouts.request_asked`).
+    """
     spec: dict[str, Json] = {"targetRefs": encode_targets(resource.targets), **encode_policy(resource.policy)}
     return document(OWN_API, "TrafficPolicy", resource.namespace, resource.name, spec)
 
@@ -163,11 +168,12 @@ def encode_policy(policy: TrafficPolicy) -> dict[str, Json]:
     """The fields that `policy_of` reads."""
     times, retries, ejection, limits = policy.timeouts, policy.retries, policy.ejection, policy.limits
     timeouts: dict[str, Json] = {
-        "request": grammar.format_duration(times.request_s or 0.0),
         "connect": grammar.format_duration(times.connect_s),
         "streamIdle": grammar.format_duration(times.stream_idle_s),
         "tunnelIdle": grammar.format_duration(times.tunnel_idle_s or 0.0),
     }
+    if times.request_asked:  # written, it would be read as a user's word, and end gRPC streams
+        timeouts["request"] = grammar.format_duration(times.request_s or 0.0)
     if times.per_try_s is not None:
         timeouts["perTry"] = grammar.format_duration(times.per_try_s)
     return {

@@ -47,6 +47,7 @@ class Timeouts:
     """All in seconds. `None` means no limit of this kind."""
 
     request_s: float | None = 15.0  # to the response head; Envoy's route timeout
+    request_asked: bool = False  # a user wrote `request`; the default alone does not end gRPC streams and tunnels
     per_try_s: float | None = None  # a try may use what is left of the request
     connect_s: float = 1.0  # Linkerd's; a local network answers in milliseconds
     stream_idle_s: float = 300.0  # an answer's body without progress; Envoy's

@@ -5,6 +5,7 @@ The full path, the fast path and the simulator only do what it returns:
     exchange = start(...)
     step = next_step(exchange, now_s, rng)      # Try | Wait | Answer
     outcome(exchange, result, now_s, rng)       # after a Try; then next_step again
+    ended(exchange, result, now_s, rng)         # gRPC only: what the trailers of the forwarded answer said
     finish(exchange)                            # exactly once, however it ended
 
 Pure: `now_s`, `rng` and the way to pick among endpoints come in as values. It holds retry, budget, deadline,
@@ -20,6 +21,7 @@ from sidecar.model.clusters import ClusterKey, Endpoint
 from sidecar.model.live import ClusterLive, EndpointLive, LiveRegistry
 from sidecar.model.policies import Algorithm, TrafficPolicy
 from sidecar.policy import budget, deadline, limits, outlier, retry
+from sidecar.policy.grpc import ENDPOINT_FAILURES
 from sidecar.policy.retry import Failure, GiveUp
 
 Pick = Callable[[Sequence[EndpointLive], Algorithm, ClusterLive, Random], EndpointLive | None]
@@ -176,25 +178,27 @@ def next_step(exchange: Exchange, now_s: float, rng: Random) -> Step:
     return Try(chosen.endpoint, until_s)
 
 
-def outcome(exchange: Exchange, result: Failure | None, now_s: float, rng: Random) -> None:
+def outcome(exchange: Exchange, result: Failure | None, now_s: float, rng: Random, *, judged: bool = True) -> None:
     """Tell how the try ended: None for an answer's head that is to be forwarded, else the failure.
 
     A failure that the client caused (it left) must not be told here: `finish` alone ends such an exchange.
     `exchange.ejected` is set when this outcome took an endpoint out.
+
+    Args:
+        judged: False when a head without failure says nothing yet, because its trailers will (gRPC): `ended` is to be
+            told then.
     """
     live = exchange.current
     if live is None:
         return
-    if not _ours(result):
-        exchange.ejected = outlier.record(
-            exchange.cluster, live, result is None, exchange.policy.ejection, exchange.policy.mode, now_s, rng
-        )
+    if result is not None or judged:
+        _record(exchange, live, result, now_s, rng)
     if result is None:
         exchange.over = _FORWARD
         return
     live.failed_tries += 1
     exchange.last = result
-    if result.fault is None and result.status not in retry.RETRIABLE_STATUSES:
+    if result.fault is None and not retry.conditions(result):
         exchange.over = _FORWARD  # a plain 500 counts against the endpoint, but nobody asks for it again
         return
     verdict = retry.worth_another_try(
@@ -220,10 +224,36 @@ def outcome(exchange: Exchange, result: Failure | None, now_s: float, rng: Rando
     exchange.cluster.release(live)
 
 
+def ended(exchange: Exchange, result: Failure | None, now_s: float, rng: Random) -> None:
+    """Tell what the end of a forwarded answer said of its endpoint, where its head could not; before `finish`.
+
+    Not told when nobody knows: the client left first. `exchange.ejected` as for `outcome`.
+    """
+    live = exchange.current
+    if live is None:
+        return
+    if result is not None:
+        live.failed_tries += 1
+    _record(exchange, live, result, now_s, rng)
+
+
+def _record(exchange: Exchange, live: EndpointLive, result: Failure | None, now_s: float, rng: Random) -> None:
+    if _ours(result):
+        return
+    ok = result is None or _blameless(result)
+    policy = exchange.policy
+    exchange.ejected = outlier.record(exchange.cluster, live, ok, policy.ejection, policy.mode, now_s, rng)
+
+
 def _ours(result: Failure | None) -> bool:
     """True for a failure that says nothing about the endpoint: our own limits, no identity yet. A timeout does."""
     fault = result.fault if result is not None else None
     return fault is not None and fault.side is Side.SELF and fault.flag != "UT"
+
+
+def _blameless(result: Failure) -> bool:
+    """True for an answer of gRPC that a policy may want tried elsewhere, but that an endpoint in order gives too."""
+    return result.fault is None and result.grpc_status is not None and result.grpc_status not in ENDPOINT_FAILURES
 
 
 def finish(exchange: Exchange) -> None:

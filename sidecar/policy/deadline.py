@@ -25,6 +25,7 @@ def ends_at(
     *,
     inbound: bool = False,
     verified: bool = False,
+    grpc_s: float | None = None,
 ) -> float | None:
     """The absolute end of a request, or None for no limit.
 
@@ -35,15 +36,26 @@ def ends_at(
             More than a day is taken as a day.
         inbound: True on the side of the called app.
         verified: The header came from a peer whose identity was checked; without it, inbound ignores the header.
+        grpc_s: What the caller's `grpc-timeout` allows (policy/grpc.py). Anybody's word: it only shortens.
     """
     told_s = _read_s(header)
-    if inbound:
-        if verified and told_s is not None:
-            return now_s + told_s
-        return now_s + INBOUND_FACTOR * policy_request_s if policy_request_s else None
-    if not policy_request_s:
-        return None if told_s is None else now_s + told_s
-    return now_s + (policy_request_s if told_s is None else min(policy_request_s, told_s))
+    if not inbound:
+        limits_s = (policy_request_s or None, told_s, grpc_s)
+    elif verified and told_s is not None:
+        limits_s = (told_s, grpc_s, None)
+    else:
+        limits_s = (INBOUND_FACTOR * policy_request_s if policy_request_s else None, grpc_s, None)
+    known_s = [limit_s for limit_s in limits_s if limit_s is not None]
+    return now_s + min(known_s) if known_s else None
+
+
+def asked_s(request_s: float | None, timeouts: Timeouts, *, in_route: bool) -> float | None:
+    """A request's time as far as a user asked for one; None for none, seconds.
+
+    For gRPC, upgrades and CONNECT: the product's default is made for requests that are answered, and would end streams
+    that are meant to stay. `in_route`: a route's rule set it (`RoutePlan.whole_response`).
+    """
+    return request_s if in_route or timeouts.request_asked else None
 
 
 def remaining_header(ends_at_s: float, now_s: float) -> bytes:

@@ -5,6 +5,10 @@ apart: the policy says what is *wanted* (`retries.on`); what is *safe* is fixed 
 that the upstream provably did not take may be repeated whatever its method; any other only if its method is idempotent
 or it carries an `Idempotency-Key` (RFC 9110 section 9.2.2).
 
+gRPC is POST throughout, so that rule alone would leave it only what was not taken. A `grpc-` condition is therefore the
+user's word that the calls of this service may be repeated on that status, as `retryableStatusCodes` is to gRPC itself
+(gRFC A6). No such condition is in the default policy.
+
 Returns seconds or a reason, never waits, and asks the budget last, so that only retries that will happen are counted.
 """
 
@@ -18,6 +22,15 @@ from sidecar.model.policies import Retries, RetryOn
 
 IDEMPOTENT_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
 RETRIABLE_STATUSES = frozenset((502, 503, 504))  # what a gateway says when it got no answer of the service's own
+GRPC_CONDITIONS = frozenset(
+    (
+        RetryOn.GRPC_CANCELLED,
+        RetryOn.GRPC_DEADLINE_EXCEEDED,
+        RetryOn.GRPC_INTERNAL,
+        RetryOn.GRPC_RESOURCE_EXHAUSTED,
+        RetryOn.GRPC_UNAVAILABLE,
+    )
+)
 
 
 class GiveUp(StrEnum):
@@ -38,14 +51,16 @@ class Failure:
 
     Attributes:
         fault: The row of the table, if it ended without an answer.
-        status: The answer's status (502, 503, 504), if there was one.
+        status: The answer's status, if there was one.
         untouched: The upstream provably did not take the request. The caller judges this: the row says so, or an idle
             connection was found closed before the first byte, or a verified mesh peer answered so.
+        grpc_status: Of a gRPC request: the code that its caller would see (policy/grpc.py).
     """
 
     fault: Fault | None
     status: int | None
     untouched: bool
+    grpc_status: int | None = None
 
 
 def worth_another_try(
@@ -72,9 +87,11 @@ def worth_another_try(
     The first retry after an untouched failure goes at once: it goes to another endpoint, and nobody was loaded by the
     try that failed. All others wait between 0 and min(max_s, base_s * 2**(attempt - 1)), evenly drawn (full jitter).
     """
-    if policy.on.isdisjoint(conditions(failure)):
+    wanted = policy.on & conditions(failure)
+    if not wanted:
         return GiveUp.POLICY
-    if not (failure.untouched or method in IDEMPOTENT_METHODS or has_idempotency_key):
+    safe = failure.untouched or method in IDEMPOTENT_METHODS or has_idempotency_key
+    if not safe and wanted.isdisjoint(GRPC_CONDITIONS):
         return GiveUp.METHOD
     if not replayable:
         return GiveUp.BODY_TOO_BIG
@@ -91,18 +108,28 @@ def conditions(failure: Failure) -> frozenset[RetryOn]:
     """The conditions of a policy that cover this failure; empty when none can.
 
     A reset that came before the request was sent is a connect failure to the user, and a reset all the same. Faults
-    of our own (no endpoint, limits, no route) and of the client are never worth another try.
+    of our own (no endpoint, limits, no route) and of the client are never worth another try. What a gRPC request's
+    caller would see as UNAVAILABLE is covered by `grpc-unavailable`, however it came about.
     """
     fault = failure.fault
     if fault is None:
+        return _of_answer(failure)
+    if fault.flag in ("UC", "UR"):
+        found = _REFUSED if fault.upstream_untouched else _RESET_UNTOUCHED if failure.untouched else _RESET
+    else:
+        found = _BY_FLAG.get(fault.flag, _NONE)
+    return found | _BY_GRPC_STATUS.get(failure.grpc_status, _NONE) if found else found
+
+
+def _of_answer(failure: Failure) -> frozenset[RetryOn]:
+    if failure.grpc_status is None:
         if failure.status not in RETRIABLE_STATUSES:
             return _NONE
         return _GATEWAY_UNTOUCHED if failure.untouched else _GATEWAY
-    if fault.flag in ("UC", "UR"):
-        if fault.upstream_untouched:
-            return _REFUSED
-        return _RESET_UNTOUCHED if failure.untouched else _RESET
-    return _BY_FLAG.get(fault.flag, _NONE)
+    named = _BY_GRPC_STATUS.get(failure.grpc_status, _NONE)
+    if failure.grpc_status == _UNAVAILABLE:  # what 503 is to HTTP
+        named |= _GATEWAY
+    return named | _CONNECT if failure.untouched else named
 
 
 _NONE: frozenset[RetryOn] = frozenset()
@@ -112,6 +139,14 @@ _GATEWAY = frozenset({RetryOn.GATEWAY_ERROR})
 _GATEWAY_UNTOUCHED = _GATEWAY | _CONNECT
 _RESET = _GATEWAY | {RetryOn.RESET}
 _RESET_UNTOUCHED = _RESET | _CONNECT
+_UNAVAILABLE = 14
+_BY_GRPC_STATUS: dict[int | None, frozenset[RetryOn]] = {
+    1: frozenset({RetryOn.GRPC_CANCELLED}),
+    4: frozenset({RetryOn.GRPC_DEADLINE_EXCEEDED}),
+    8: frozenset({RetryOn.GRPC_RESOURCE_EXHAUSTED}),
+    13: frozenset({RetryOn.GRPC_INTERNAL}),
+    _UNAVAILABLE: frozenset({RetryOn.GRPC_UNAVAILABLE}),
+}
 _BY_FLAG = {"UF": _CONNECT, "UPE": _GATEWAY, "UT": _GATEWAY}  # UT of the whole request ends at its deadline anyway
 
 

@@ -146,10 +146,12 @@ def traffic_policies(draw: st.DrawFn) -> TrafficPolicy:
     per_try_s = draw(st.one_of(st.none(), milliseconds))
     connect_s = draw(milliseconds)
     request_s = draw(st.one_of(st.none(), st.just(max(per_try_s or 0.0, connect_s) + 1.0)))
+    request_asked = request_s != Timeouts().request_s or draw(st.booleans())
     backoff, ejection = draw(spans()), draw(spans())
     return TrafficPolicy(
         timeouts=Timeouts(
             request_s=request_s,
+            request_asked=request_asked,
             per_try_s=per_try_s,
             connect_s=connect_s,
             stream_idle_s=draw(milliseconds),

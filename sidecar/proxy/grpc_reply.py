@@ -1,0 +1,23 @@
+"""Answers that the sidecar makes itself, in the form that gRPC callers read: trailers-only.
+
+One head and nothing after it: HTTP 200, the code in `grpc-status` (policy/grpc.py has the table), the sentence that other
+callers find in the body in `grpc-message`. Flag, reason for no further try and `x-mesh-untouched` are the fields of
+`replies.py`, so that people and mesh peers find them in the same place.
+"""
+
+from sidecar.errors import Fault
+from sidecar.model.messages import Fields, ResponseHead
+from sidecar.policy import grpc
+from sidecar.proxy.replies import reply
+
+
+def grpc_reply(fault: Fault, *, denied: str = "", to_mesh_peer: bool = False) -> ResponseHead:
+    """The whole answer for `fault`; to be sent as the end of the stream. Arguments as for `replies.reply`."""
+    plain, body = reply(fault, denied=denied, to_mesh_peer=to_mesh_peer)
+    fields: Fields = [
+        (b"content-type", grpc.CONTENT_TYPE),
+        (grpc.STATUS, b"%d" % grpc.status_of(fault)),
+        (grpc.MESSAGE, grpc.message(body.decode().rstrip("\n"))),
+    ]
+    fields += [(name, value) for name, value in plain.fields if name != b"content-type"]
+    return ResponseHead(200, fields, content_length=0)
