@@ -19,6 +19,7 @@ PACKAGES = {
     "kubectl": "kubernetes-client",
     "nft": "nftables",
     "nginx": "nginx-light",
+    "openssl": "openssl",
     "promtool": "prometheus",
     "wrk": "wrk",
 }
