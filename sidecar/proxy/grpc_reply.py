@@ -1,8 +1,8 @@
 """Answers that the sidecar makes itself, in the form that gRPC callers read: trailers-only.
 
-One head and nothing after it: HTTP 200, the code in `grpc-status` (policy/grpc.py has the table), the sentence that other
-callers find in the body in `grpc-message`. Flag, reason for no further try and `x-mesh-untouched` are the fields of
-`replies.py`, so that people and mesh peers find them in the same place.
+One head and nothing after it: HTTP 200, the code in `grpc-status` (policy/grpc.py has the table), and in `grpc-message`
+the sentence that other callers find in the body. Flag, reason for no further try and `x-mesh-untouched` are the fields
+of `replies.py`, so that people and mesh peers find them in the same place.
 """
 
 from sidecar.errors import Fault

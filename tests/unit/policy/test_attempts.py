@@ -21,7 +21,7 @@ from sidecar.errors import (
 )
 from sidecar.model.clusters import ClusterKey, Endpoint, ServiceKey
 from sidecar.model.live import LiveRegistry
-from sidecar.model.policies import DEFAULT_POLICY, Ejection, Limits, Retries, Timeouts, TrafficPolicy
+from sidecar.model.policies import DEFAULT_POLICY, Ejection, Limits, Retries, RetryOn, Timeouts, TrafficPolicy
 from sidecar.policy import attempts
 from sidecar.policy.attempts import Answer, Exchange, Step, Try, Wait
 from sidecar.policy.retry import Failure, GiveUp
@@ -256,6 +256,70 @@ def test_our_own_limits_eject_nobody(fault: Fault) -> None:
         machine.play(exchange, [Failure(fault, None, True)])
         assert exchange.ejected is None
         attempts.finish(exchange)
+
+
+def answered_grpc(status: int) -> Failure:
+    return Failure(None, 200, False, status)
+
+
+def test_what_an_answer_of_grpc_says_of_its_endpoint_is_in_its_trailers() -> None:
+    machine = Machine(policy=TrafficPolicy(ejection=Ejection(consecutive_failures=2)))
+    ejected = []
+    for _ in range(12):
+        exchange = machine.start(b"POST")
+        step = machine.next(exchange)
+        assert isinstance(step, Try)
+        attempts.outcome(exchange, None, machine.now_s, machine.rng, judged=False)  # a head, and no word of success
+        assert machine.next(exchange) == Answer(None, None)
+        attempts.ended(exchange, answered_grpc(13) if step.endpoint.id == "a" else None, machine.now_s, machine.rng)
+        ejected += [exchange.ejected.endpoint] if exchange.ejected is not None else []
+        attempts.finish(exchange)
+
+    assert ejected == ["a"]
+    endpoints = machine.live.cluster(KEY).endpoints
+    assert (endpoints["a"].failed_tries, endpoints["b"].failed_tries) == (2, 0)
+
+
+def test_a_call_whose_end_nobody_saw_says_nothing_of_its_endpoint() -> None:
+    machine = Machine(["a"])
+    exchange = machine.start(b"POST")
+    machine.next(exchange)
+    only = machine.live.cluster(KEY).endpoints["a"]
+    only.failures = 3
+    attempts.outcome(exchange, None, machine.now_s, machine.rng, judged=False)
+    attempts.finish(exchange)
+    attempts.ended(exchange, None, machine.now_s, machine.rng)  # too late: the endpoint is given back
+
+    assert only.failures == 3
+
+
+@pytest.mark.parametrize("status", [1, 8])
+def test_a_quota_or_a_cancelled_call_may_be_tried_elsewhere_and_ejects_nobody(status: int) -> None:
+    on = frozenset({RetryOn.GRPC_CANCELLED, RetryOn.GRPC_RESOURCE_EXHAUSTED})
+    policy = TrafficPolicy(retries=Retries(on=on), ejection=Ejection(consecutive_failures=1))
+    machine = Machine(policy=policy)
+    exchange = machine.start(b"POST")
+    tried, answer = machine.play(exchange, [answered_grpc(status), None])
+
+    assert (len(set(tried)), answer, exchange.ejected) == (2, Answer(None, None), None)
+
+
+def test_a_status_that_the_policy_does_not_name_is_forwarded_and_counts_against_the_endpoint() -> None:
+    machine = Machine(policy=TrafficPolicy(ejection=Ejection(consecutive_failures=1)))
+    exchange = machine.start(b"POST")
+    tried, answer = machine.play(exchange, [answered_grpc(2)])
+
+    assert (len(tried), answer) == (1, Answer(None, None))
+    assert exchange.ejected is not None
+
+
+def test_a_call_that_failed_everywhere_brings_the_last_answer() -> None:
+    machine = Machine(policy=TrafficPolicy(retries=Retries(on=frozenset({RetryOn.GRPC_UNAVAILABLE}))))
+    exchange = machine.start(b"POST")
+    tried, answer = machine.play(exchange, [answered_grpc(14)] * 3)
+
+    assert (len(tried), answer) == (3, Answer(None, GiveUp.ATTEMPTS))
+    assert exchange.current is not None  # its answer is being forwarded
 
 
 def test_retries_stay_within_the_budget() -> None:
