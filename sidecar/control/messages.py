@@ -206,6 +206,7 @@ class Counter:
     requests: int
     latency_ms_sum: float
     latency_ms_buckets: tuple[int, ...] = ()
+    grpc_status: str = ""
 
     @classmethod
     def parse(cls, fields: Fields) -> Self:
@@ -218,6 +219,7 @@ class Counter:
             requests=fields.number("requests", most=VERSION_MAX),
             latency_ms_sum=fields.decimal("latency_ms_sum", 0.0),
             latency_ms_buckets=fields.numbers("latency_ms_buckets", most_items=64),
+            grpc_status=fields.text("grpc_status", "", longest=16),
         )
 
 

@@ -25,5 +25,11 @@ def close_span(span: AttemptSpan | None, now_s: float, answer: ResponseHead | No
         return
     span.ended_s = now_s
     span.status = answer.status if answer is not None else 0
-    if failure is not None:
-        span.error = failure.fault.flag if failure.fault is not None else str(failure.status)
+    if failure is None:
+        return
+    if failure.grpc_status is not None:
+        span.grpc_status = str(failure.grpc_status)
+    if failure.fault is not None:
+        span.error = failure.fault.flag
+    elif failure.status != 200:  # gRPC's failures are 200
+        span.error = str(failure.status)

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from sidecar.model.bootstrap import LogWhen
 from sidecar.policy.outlier import Ejected
-from sidecar.telemetry.observer import Observer, PeerRefused, RequestDone
+from sidecar.telemetry.observer import Observer, PeerRefused, RequestDone, failed
 
 # Bytes kept of what a peer sent; what is longer ends in an ellipsis.
 MAX_METHOD, MAX_TARGET, MAX_AUTHORITY, MAX_AGENT, MAX_REQUEST_ID = 32, 2_048, 256, 256, 128
@@ -27,6 +27,7 @@ FIELDS = (
     ("protocol", '"%s"'),
     ("authority", "%s"),
     ("response_code", "%d"),  # what the client saw; 0: it was gone
+    ("grpc_status", '"%s"'),  # "0" to "16"; "": not gRPC
     ("response_flags", '"%s"'),  # "-": none; else see `meshctl explain flag`
     ("details", "%s"),  # one sentence on a fault
     ("bytes_received", "%d"),
@@ -73,7 +74,7 @@ class AccessLog(Observer):
     def request_done(self, done: RequestDone) -> None:
         """Write the request's line if it is to have one."""
         when = self.when
-        if when is LogWhen.NEVER or (when is LogWhen.ERRORS and done.flags == "-" and 0 < done.status < 500):
+        if when is LogWhen.NEVER or (when is LogWhen.ERRORS and not failed(done)):
             return
         self._sink.write(self.line(done))
 
@@ -91,6 +92,7 @@ class AccessLog(Observer):
                 done.protocol,
                 _peer(done.authority, MAX_AUTHORITY),
                 done.status,
+                done.grpc_status,
                 done.flags,
                 quote(done.details[:MAX_DETAILS]) if done.details else '""',
                 done.bytes_received,

@@ -180,7 +180,9 @@ def _request(series: Series) -> tuple[str, ...]:
         named = (OTHER,) * 3 if labels.service == OTHER else (UNKNOWN,) * 3
     port = labels.backend.rpartition(":")[2] if ":" in labels.backend else UNKNOWN
     security = "mutual_tls" if labels.tls else "none"
-    return (*named, port, labels.service or UNKNOWN, "http", labels.code, labels.flags, "", security)
+    protocol = "grpc" if labels.grpc_status else "http"
+    asked = labels.service or UNKNOWN
+    return (*named, port, asked, protocol, labels.code, labels.flags, labels.grpc_status, security)
 
 
 def _namespace_of(principal: str) -> str:

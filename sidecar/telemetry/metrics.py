@@ -14,7 +14,7 @@ from itertools import accumulate
 
 from sidecar.model.clusters import ClusterKey, Endpoint, Mesh, ServiceKey
 from sidecar.policy.outlier import Ejected
-from sidecar.telemetry.observer import SOURCE, Observer, PeerRefused, RequestDone
+from sidecar.telemetry.observer import SOURCE, Observer, PeerRefused, RequestDone, failed
 
 # Istio's, so that existing dashboards' quantiles work.
 LATENCY_BUCKETS_MS = (
@@ -29,7 +29,7 @@ _MAX_RETIRED = 2_000
 OTHER = "other"
 UNKNOWN = "unknown"
 
-_HotKey = tuple[str, ServiceKey | None, ClusterKey | None, str, str, int, str, str, bool]
+_HotKey = tuple[str, ServiceKey | None, ClusterKey | None, str, str, int, str, str, str, bool]
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +45,7 @@ class Labels:
     principal: str = ""
     code: str = "0"
     flags: str = "-"
+    grpc_status: str = ""  # "" for what is not gRPC
     tls: bool = False
 
 
@@ -101,13 +102,14 @@ class Series:
 
 @dataclass(slots=True)
 class ServiceTotals:
-    """Cumulative counters of one (reporter, service, backend, code, flags) since the process started."""
+    """Cumulative counters of one (reporter, service, backend, code, flags, gRPC status) since the process started."""
 
     reporter: str
     service: str
     backend: str
     code: str
     flags: str
+    grpc_status: str = ""
     duration_ms: Histogram = field(default_factory=lambda: Histogram(LATENCY_BUCKETS_MS))
 
     def row(self) -> dict[str, object]:
@@ -119,13 +121,14 @@ class ServiceTotals:
             "backend": self.backend,
             "code": self.code,
             "flags": self.flags,
+            "grpc_status": self.grpc_status,
             "requests": buckets[-1],
             "latency_ms_sum": round(self.duration_ms.sum, 3),
             "latency_ms_buckets": buckets[:-1],
         }
 
 
-_TotalsKey = tuple[str, str, str, str, str]
+_TotalsKey = tuple[str, str, str, str, str, str]
 
 
 class Metrics(Observer):
@@ -171,6 +174,7 @@ class Metrics(Observer):
             endpoint.version if endpoint is not None else "",
             done.status,
             done.flags,
+            done.grpc_status,
             done.principal,
             done.tls,
         )
@@ -180,8 +184,7 @@ class Metrics(Observer):
         ended_s = done.ended_s
         series.observe((ended_s - done.started_s) * 1e3, done.bytes_received, done.bytes_sent, ended_s)
         if done.attempts > 1:
-            won = done.flags == "-" and done.status < 500
-            self._count("retries", (_name(done.service), "success" if won else "failure"), done.attempts - 1)
+            self._count("retries", (_name(done.service), "failure" if failed(done) else "success"), done.attempts - 1)
         if done.retry_denied:
             self._count("retries_refused", (_name(done.service), done.retry_denied))
 
@@ -228,7 +231,7 @@ class Metrics(Observer):
         return list(self._series.values())
 
     def totals(self) -> list[ServiceTotals]:
-        """Counters of the report and the judge, per reporter, service, backend, code and flags.
+        """Counters of the report and the judge, per reporter, service, backend, code, flags and gRPC status.
 
         Never go down while the process lives: what an expired series had counted stays in its sum.
         """
@@ -303,6 +306,7 @@ def _labels(done: RequestDone) -> Labels:
         principal=done.principal,
         code=str(done.status),
         flags=done.flags,
+        grpc_status=done.grpc_status,
         tls=done.tls,
     )
 
@@ -330,11 +334,15 @@ def _name(service: ServiceKey | None) -> str:
 
 def _totals(series: Series) -> ServiceTotals:
     labels = series.labels
-    return ServiceTotals(labels.reporter, labels.service, labels.backend, labels.code, labels.flags, series.duration_ms)
+    return ServiceTotals(*_labels_key(labels), series.duration_ms)
 
 
 def _totals_key(totals: ServiceTotals) -> _TotalsKey:
-    return (totals.reporter, totals.service, totals.backend, totals.code, totals.flags)
+    return (totals.reporter, totals.service, totals.backend, totals.code, totals.flags, totals.grpc_status)
+
+
+def _labels_key(labels: Labels) -> _TotalsKey:
+    return (labels.reporter, labels.service, labels.backend, labels.code, labels.flags, labels.grpc_status)
 
 
 def _add(sums: dict[_TotalsKey, ServiceTotals], one: ServiceTotals) -> None:

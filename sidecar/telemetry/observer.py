@@ -9,8 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from sidecar.model.clusters import ClusterKey, Endpoint, ServiceKey
+from sidecar.policy.grpc import SERVER_ERRORS
 from sidecar.policy.outlier import Ejected
 from sidecar.telemetry.trace import TraceContext
+
+# What `grpc_status` says where `status` would say 5xx: the service failed, not the request.
+GRPC_ERRORS = frozenset(map(str, SERVER_ERRORS))
 
 SOURCE = "source"  # the side that routed the request
 DESTINATION = "destination"  # the side that handed it to the app
@@ -24,6 +28,7 @@ class AttemptSpan:
         span_id: 16 hex digits, as sent upstream in `traceparent`.
         status: Status of the response head, 0 when none came.
         error: Flag of the failure (`UF`), or "" for a try that brought a whole answer.
+        grpc_status: Of a gRPC call's try, "0" to "16"; "" when it is not known, or not gRPC.
         resend_count: 0 for the first try (OpenTelemetry's `http.request.resend_count`).
     """
 
@@ -34,6 +39,7 @@ class AttemptSpan:
     status: int = 0
     error: str = ""
     resend_count: int = 0
+    grpc_status: str = ""
 
 
 @dataclass(slots=True, eq=False)
@@ -56,6 +62,7 @@ class RequestDone:
         status: What the client saw; 0 when nobody was there to see it.
         flags: Flag of the fault (`UH`), several joined by commas, "-" for none (Envoy's response flags).
         details: One sentence on a fault, else "".
+        grpc_status: Of a gRPC call, "0" to "16", always known (policy/grpc.py: final_status); "" for anything else.
         attempts: Tries made, 0 when the request was answered without one.
         tried: Endpoint ids in the order tried.
         retry_denied: Why no further try followed a failed one: a word from a fixed set, or "".
@@ -82,6 +89,7 @@ class RequestDone:
     status: int = 0
     flags: str = "-"
     details: str = ""
+    grpc_status: str = ""
     attempts: int = 0
     tried: tuple[str, ...] = ()
     retry_denied: str = ""
@@ -96,6 +104,11 @@ class RequestDone:
     span_id: str = ""
     spans: Sequence[AttemptSpan] = ()
     config_version: int = 0
+
+
+def failed(done: RequestDone) -> bool:
+    """True when the mesh or the service failed the request: a flag, a status from 500 on, or gRPC's word for one."""
+    return done.flags != "-" or not 0 < done.status < 500 or done.grpc_status in GRPC_ERRORS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -136,6 +149,9 @@ class Observer:
 
     def upstream_dialled(self, cluster: ClusterKey, result: str) -> None:
         """A dial ended: `ok`, or the flag or word that says why not, from a fixed set."""
+
+    def codec_noted(self, kind: str) -> None:
+        """A codec refused or counted something that a peer did (`rapid-reset`); words from a fixed set."""
 
     def shadowed(self, policy: str, service: ServiceKey, decision: str) -> None:
         """A policy in mode shadow would have decided so: (`AuthorizationPolicy`, orders.shop, `deny`)."""
@@ -181,3 +197,8 @@ class Observers(Observer):
         """See `Observer`."""
         for observer in self.each:
             observer.shadowed(policy, service, decision)
+
+    def codec_noted(self, kind: str) -> None:
+        """See `Observer`."""
+        for observer in self.each:
+            observer.codec_noted(kind)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from random import Random
 from typing import TYPE_CHECKING
 
-from sidecar.telemetry.observer import AttemptSpan, RequestDone
+from sidecar.telemetry.observer import GRPC_ERRORS, AttemptSpan, RequestDone
 from sidecar.telemetry.trace import new_span_id
 
 if TYPE_CHECKING:
@@ -125,11 +125,16 @@ class SpanEncoder:
             "user_agent.original": _text(done.user_agent),
             "mesh.peer": done.principal,
         }
-        # For a server an answer of 4xx is the client's mistake, not an error of the span.
-        error = "" if 0 < done.status < 500 else _error(done.flags, done.status)
+        if done.grpc_status:
+            attributes["rpc.grpc.status_code"] = int(done.grpc_status)
+        # For a server an answer of 4xx is the client's mistake, not an error of the span; so are most codes of gRPC.
+        error = _error(done.flags, done.status, done.grpc_status)
+        if 0 < done.status < 500 and done.grpc_status not in GRPC_ERRORS:
+            error = ""
         self._finish(span, attributes, done.status, error, done.details)
 
     def _add_client(self, done: RequestDone, attempt: AttemptSpan, trace_id: str, parent_id: str) -> None:
+        last = done.spans[-1] if done.spans else attempt
         ended_s = attempt.ended_s if attempt.ended_s >= attempt.started_s else done.ended_s
         span = self._span(done, trace_id, attempt.span_id, parent_id, attempt.started_s, ended_s)
         span.kind = self._kinds.SPAN_KIND_CLIENT
@@ -142,8 +147,14 @@ class SpanEncoder:
             attributes["network.peer.address"] = attempt.endpoint.host
             attributes["network.peer.port"] = attempt.endpoint.port
             attributes["mesh.endpoint"] = attempt.endpoint.id
+        grpc_status = attempt.grpc_status
+        if done.grpc_status and attempt is last:  # its trailers came after the try was over
+            grpc_status = grpc_status or done.grpc_status
+        if grpc_status:
+            attributes["rpc.grpc.status_code"] = int(grpc_status)
         details = done.details if attempt.error == done.flags else ""
-        self._finish(span, attributes, attempt.status, _error(attempt.error, attempt.status), details)
+        error = _error(attempt.error, attempt.status, grpc_status)
+        self._finish(span, attributes, attempt.status, error, details)
 
     def _span(
         self, done: RequestDone, trace_id: str, span_id: str, parent_id: str, started_s: float, ended_s: float
@@ -202,6 +213,7 @@ def _common(done: RequestDone) -> dict[str, Value]:
         "mesh.service": str(done.service or ""),
         "mesh.cluster": str(done.cluster or ""),
         "mesh.flags": done.flags if done.flags != "-" else "",
+        **_rpc(done),
     }
 
 
@@ -209,11 +221,21 @@ def _method(method: bytes) -> str:
     return method.decode("ascii") if method in _METHODS else "_OTHER"
 
 
-def _error(flags: str, status: int) -> str:
+def _rpc(done: RequestDone) -> dict[str, Value]:
+    """What OpenTelemetry's RPC conventions add: service and method are what the path says, `/shop.Orders/Get`."""
+    if not done.grpc_status:
+        return {}
+    service, _, method = _text(done.target).removeprefix("/").rpartition("/")
+    return {"rpc.system": "grpc", "rpc.service": service, "rpc.method": method}
+
+
+def _error(flags: str, status: int, grpc_status: str) -> str:
     """`error.type`: the flag of a fault, else a status that says error."""
     if flags not in ("", "-"):
         return flags
-    return str(status) if status >= 400 else ""
+    if status >= 400:
+        return str(status)
+    return grpc_status if grpc_status != "0" else ""
 
 
 def _text(value: bytes) -> str:

@@ -73,6 +73,7 @@ def test_every_field_of_a_request() -> None:
         "protocol": "HTTP/1.1",
         "authority": "orders.shop",
         "response_code": 200,
+        "grpc_status": "",
         "response_flags": "-",
         "details": "",
         "bytes_received": 5,
@@ -146,6 +147,13 @@ def test_when_says_which_requests_are_logged(when: LogWhen, codes: list[int]) ->
     for status, flags in ((200, "-"), (404, "-"), (500, "-"), (404, "NR"), (0, "DC")):
         access.request_done(done(status=status, flags=flags))
     assert [json.loads(line)["response_code"] for line in lines.lines] == codes
+
+
+def test_a_call_that_the_service_failed_is_an_error_though_it_is_http_200() -> None:
+    access, lines = log(LogWhen.ERRORS)
+    for status in range(17):
+        access.request_done(done(grpc_status=str(status)))
+    assert [json.loads(line)["grpc_status"] for line in lines.lines] == ["2", "4", "12", "13", "14", "15"]
 
 
 def test_events_are_lines_of_their_own() -> None:

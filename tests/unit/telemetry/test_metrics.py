@@ -138,6 +138,7 @@ def test_row_is_the_form_of_the_report() -> None:
         "backend": "orders-v1.shop:8080",
         "code": "200",
         "flags": "-",
+        "grpc_status": "",
         "requests": 1,
         "latency_ms_sum": 12.0,
     }
@@ -150,6 +151,14 @@ def test_retries_and_refusals_are_counted_by_service() -> None:
     metrics.request_done(done(attempts=2, status=503, flags="URX", retry_denied="attempts"))
     assert metrics.small["retries"] == {("orders.shop", "success"): 2, ("orders.shop", "failure"): 1}
     assert metrics.small["retries_refused"] == {("orders.shop", "attempts"): 1}
+
+
+def test_calls_of_grpc_are_told_apart_by_their_status() -> None:
+    metrics = fresh()
+    for status in ("0", "14", "14"):
+        metrics.request_done(done(grpc_status=status, attempts=2))
+    assert [(total.grpc_status, total.row()["requests"]) for total in metrics.totals()] == [("0", 1), ("14", 2)]
+    assert metrics.small["retries"] == {("orders.shop", "success"): 1, ("orders.shop", "failure"): 2}
 
 
 def test_small_counters_are_bounded() -> None:

@@ -137,6 +137,17 @@ def test_labels_at_the_source() -> None:
     }
 
 
+def test_calls_of_grpc_say_so_and_how_they_ended() -> None:
+    metrics = busy()
+    metrics.request_done(done(grpc_status="14"))
+    labels = requests(metrics)[-1]
+    assert (labels["request_protocol"], labels["grpc_response_status"], labels["response_code"]) == (
+        "grpc",
+        "14",
+        "200",
+    )
+
+
 def test_labels_without_a_route_are_unknown() -> None:
     labels = requests(busy())[2]
     assert labels["destination_service"] == labels["destination_workload"] == labels["requested_service"] == "unknown"

@@ -121,6 +121,33 @@ def test_refusals_are_errors_of_the_client_span_only() -> None:
     assert attributes(broken)["error.type"] == "500"
 
 
+CALL = {"method": b"POST", "target": b"/shop.v1.Orders/Get", "protocol": "HTTP/2"}
+
+
+def test_a_call_of_grpc_is_named_by_its_service_and_method_and_its_status() -> None:
+    tries = [
+        AttemptSpan(ONE, 100.0, 100.002, ORDERS_1, 200, "", grpc_status="14"),
+        AttemptSpan(TWO, 100.004, 100.012, ORDERS_1, 200, "", 1),  # its status came with the trailers
+    ]
+    first, second = spans(done(**CALL, trace=SAMPLED, spans=tries, attempts=2, grpc_status="0"))
+    assert (attributes(first)["rpc.system"], attributes(first)["rpc.grpc.status_code"]) == ("grpc", 14)
+    assert (attributes(first)["rpc.service"], attributes(first)["rpc.method"]) == ("shop.v1.Orders", "Get")
+    assert (attributes(first)["error.type"], first.status.code) == ("14", Status.STATUS_CODE_ERROR)
+    assert attributes(second)["rpc.grpc.status_code"] == 0
+    assert "error.type" not in attributes(second)
+    assert first.name == "POST shop/orders/canary"  # a path never names a span
+
+
+def test_what_the_caller_asked_wrongly_is_an_error_of_its_span_and_not_of_the_servers() -> None:
+    for status, failed in (("0", False), ("5", False), ("7", False), ("2", True), ("12", True), ("14", True)):
+        (server,) = spans(inbound(**CALL, trace=SAMPLED, span_id=SERVER, grpc_status=status))
+        assert attributes(server)["rpc.grpc.status_code"] == int(status)
+        assert (server.status.code == Status.STATUS_CODE_ERROR) == failed
+    tries = [AttemptSpan(ONE, 100.0, 100.002, ORDERS_1, 200, "")]
+    (client,) = spans(done(**CALL, trace=SAMPLED, spans=tries, grpc_status="5"))
+    assert attributes(client)["error.type"] == "5"
+
+
 def test_what_a_peer_sends_is_cut_and_never_names_a_span() -> None:
     hostile = b"\xff" * 5_000
     (span,) = spans(
