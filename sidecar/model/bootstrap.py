@@ -186,6 +186,7 @@ class ProcessLimits:
     connections: int = 10_000  # clients at once, all listeners; stay below half of the descriptor limit
     head_timeout_s: float = 10.0  # a head that trickles in for longer is an attack; NGINX gives 60
     body_idle_s: float = 30.0  # a request body without one byte of progress
+    http2_streams: int = 100  # requests at once on one HTTP/2 connection; RFC 9113 section 6.5.2 recommends no fewer
     drain_delay_s: float = 5.0  # time for callers to hear that this endpoint leaves, before it stops accepting
     drain_timeout_s: float = 30.0  # then requests under way may end; Kubernetes kills after 30 s by default
 
