@@ -97,13 +97,18 @@ def parse_label_value(text: str) -> str:
 def parse_host(text: str) -> str:
     """A host name or an IP address without brackets; IP addresses in canonical form."""
     if ":" in text or re.fullmatch(r"[0-9.]+", text):
-        try:
-            return str(ipaddress.ip_address(text))
-        except ValueError:
-            raise ValueError(f"{shown(text)} is not an IP address such as 10.0.0.5 or 2001:db8::5") from None
+        return parse_ip_address(text)
     if not _HOST.fullmatch(text):
         raise ValueError(f"{shown(text)} is not a host name or IP address")
     return text
+
+
+def parse_ip_address(text: str) -> str:
+    """An IPv4 or IPv6 address without brackets, in canonical form."""
+    try:
+        return str(ipaddress.ip_address(text))
+    except ValueError:
+        raise ValueError(f"{shown(text)} is not an IP address such as 10.0.0.5 or 2001:db8::5") from None
 
 
 def parse_host_port(text: str, lowest_port: int = 1) -> HostPort:

@@ -1,7 +1,8 @@
 """`v1/Service` and our compiled `Endpoints`: documents <-> model.
 
-Of a Kubernetes Service only the ports count here: addresses come from Workloads, and who is behind it is not chosen by
-its selector. Other fields that Kubernetes knows are accepted and ignored.
+Of a Kubernetes Service the ports count here, and its cluster addresses, by which captured connections know it.
+Endpoints come from Workloads: who is behind it is not chosen by its selector. Other fields that Kubernetes knows are
+accepted and ignored.
 """
 
 from types import MappingProxyType
@@ -24,7 +25,7 @@ from sidecar.model.clusters import (
 )
 
 _KUBERNETES = (
-    *("selector", "type", "clusterIP", "clusterIPs", "ipFamilies", "ipFamilyPolicy", "sessionAffinity"),
+    *("selector", "type", "ipFamilies", "ipFamilyPolicy", "sessionAffinity"),
     *("sessionAffinityConfig", "externalIPs", "externalName", "externalTrafficPolicy", "internalTrafficPolicy"),
     *("allocateLoadBalancerNodePorts", "healthCheckNodePort", "loadBalancerClass", "loadBalancerIP"),
     *("loadBalancerSourceRanges", "publishNotReadyAddresses", "trafficDistribution"),
@@ -37,12 +38,13 @@ _APP_PROTOCOLS = {
     "kubernetes.io/ws": Protocol.HTTP,
     "kubernetes.io/wss": Protocol.TLS,
 }
+_HEADLESS = ("None", "")  # Kubernetes' words for a service without an address, and for one that has none yet
 MAX_WEIGHT = 1_000_000  # Gateway API's
 
 
 def parse_service(meta: Metadata, spec: Node) -> Service:
     """A Service. Its UDP and SCTP ports are left out with a warning: nothing here carries them."""
-    got = spec.fields("ports", ignored=_KUBERNETES)
+    got = spec.fields("ports", "clusterIP", "clusterIPs", ignored=_KUBERNETES)
     ports: dict[int, ServicePort] = {}
     for node in got.need("ports", "a list of ports").items(at_least=1):
         seen = node.source.problems.count
@@ -52,7 +54,16 @@ def parse_service(meta: Metadata, spec: Node) -> Service:
         if port.port in ports:
             node.complain(f"port {port.port} is declared twice")
         ports[port.port] = port
-    return Service(ServiceKey(meta.namespace, meta.name), tuple(ports.values()))
+    given = [got.get("clusterIP"), *got.maybe("clusterIPs", Node.items, [])]
+    addresses = [_cluster_ip(node) for node in given if node is not None and node.value not in _HEADLESS]
+    # Kubernetes repeats the first of `clusterIPs` in `clusterIP`.
+    return Service(
+        ServiceKey(meta.namespace, meta.name), tuple(ports.values()), tuple(dict.fromkeys(filter(None, addresses)))
+    )
+
+
+def _cluster_ip(node: Node) -> str:
+    return node.parsed(grammar.parse_ip_address, "", 64)
 
 
 def _service_port(node: Node) -> ServicePort | None:
@@ -84,7 +95,10 @@ def encode_service(service: Service) -> dict[str, Json]:
     for port in service.ports:
         entry: dict[str, Json] = {"port": port.port, "appProtocol": port.protocol.value}
         ports.append(entry | {"name": port.name} if port.name else entry)
-    return document("v1", "Service", service.key.namespace, service.key.name, {"ports": ports})
+    spec: dict[str, Json] = {"ports": ports}
+    if service.addresses:
+        spec["clusterIPs"] = [*service.addresses]
+    return document("v1", "Service", service.key.namespace, service.key.name, spec)
 
 
 def parse_endpoints(meta: Metadata, spec: Node) -> EndpointSet:

@@ -63,10 +63,16 @@ class ServicePort:
 
 @dataclass(frozen=True, slots=True)
 class Service:
-    """A service and the ports it declares."""
+    """A service and the ports it declares.
+
+    Attributes:
+        addresses: IP addresses of the service as a whole (`clusterIPs`), in canonical text; transparent capture knows
+            the service by them.
+    """
 
     key: ServiceKey
     ports: tuple[ServicePort, ...]
+    addresses: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -65,7 +65,8 @@ def unique_ports(protocols: st.SearchStrategy[Protocol]) -> st.SearchStrategy[tu
     return st.lists(port, min_size=1, max_size=4, unique_by=lambda made: made.port).map(tuple)
 
 
-service_bodies = st.builds(Service, services, unique_ports(st.sampled_from(Protocol)))
+cluster_ips = st.lists(st.ip_addresses().map(str), max_size=2, unique=True).map(tuple)
+service_bodies = st.builds(Service, services, unique_ports(st.sampled_from(Protocol)), cluster_ips)
 
 hops = st.one_of(
     st.just(PLAIN),

@@ -234,13 +234,14 @@ spec: {targetRefs: [{kind: Service, name: a}], timeouts: {request: 0s, perTry: 0
     assert (body.policy.timeouts.request_s, body.policy.timeouts.per_try_s) == (None, None)
 
 
-def test_a_kubernetes_service_gives_its_tcp_ports() -> None:
+def test_a_kubernetes_service_gives_its_tcp_ports_and_addresses() -> None:
     text = """
 apiVersion: v1
 kind: Service
 metadata: {name: orders, namespace: shop, uid: 8f1c, managedFields: [{manager: kubectl}]}
 spec:
   clusterIP: 10.96.0.7
+  clusterIPs: [10.96.0.7, "fd00:0::7"]
   type: ClusterIP
   selector: {app: orders}
   ports:
@@ -258,7 +259,14 @@ status: {loadBalancer: {}}
             ServicePort(80, Protocol.HTTP2, "web"),
             ServicePort(5432, Protocol.AUTO, ""),
         ),
+        ("10.96.0.7", "fd00::7"),
     )
+
+
+@pytest.mark.parametrize("spec", ["clusterIP: None, clusterIPs: [None]", 'clusterIP: ""', "clusterIPs: []"])
+def test_a_headless_service_has_no_address(spec: str) -> None:
+    text = f"apiVersion: v1\nkind: Service\nmetadata: {{name: orders}}\nspec: {{{spec}, ports: [{{port: 80}}]}}"
+    assert parse_documents(text, "a.yaml")[0].body == Service(ServiceKey("default", "orders"), (ServicePort(80),))
 
 
 def test_a_store_keeps_what_the_author_wrote_without_status() -> None:
