@@ -7,6 +7,7 @@ an end. SSLSocket, not MemoryBIO: one copy less, 1.7 times cheaper.
 """
 
 import errno
+import os
 import select
 import socket
 import ssl
@@ -17,6 +18,7 @@ from sidecar.transport.stream import READ_BYTES, Peer, Stream, StreamBroken
 
 _LINGER_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with zero time: close() sends RST
 _BAD_END = select.EPOLLHUP | select.EPOLLERR
+_SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
 def address_text(address: object) -> str:
@@ -83,6 +85,51 @@ class EpollStream(Stream):
     def on_crash(self) -> None:
         """A bug in the owner: end the connection."""
         self.abort()
+
+    # For `splice.py`, which moves bytes without bringing them here. The write queue has to be empty.
+
+    def splice_in(self, pipe: int, size: int) -> int | None:
+        """Move at most `size` bytes into a pipe; 0 is the peer's orderly end, None means nothing yet.
+
+        Raises:
+            StreamBroken: As `try_read`.
+            OSError: The kernel does not splice here (EINVAL); nothing was moved.
+        """
+        self._raise_if_broken()
+        try:
+            return os.splice(self._fd, pipe, size, flags=_SPLICE)
+        except BlockingIOError:
+            return None
+        except OSError as exc:
+            if exc.errno == errno.EINVAL:
+                raise
+            raise self._fail(exc) from None
+
+    def splice_out(self, pipe: int, size: int) -> int:
+        """Send the `size` bytes of a pipe. When fewer are taken, the handler hears `on_drained` once more fit.
+
+        Raises:
+            StreamBroken, OSError: As `splice_in`.
+        """
+        self._raise_if_broken()
+        try:
+            taken = os.splice(pipe, self._fd, size, flags=_SPLICE)
+        except BlockingIOError:
+            taken = 0
+        except OSError as exc:
+            if exc.errno == errno.EINVAL:
+                raise
+            raise self._fail(exc) from None
+        if taken < size:
+            self._arm(write=True)
+        return taken
+
+    def raise_if_reset(self) -> None:
+        """Find a reset behind data that nobody reads yet. Raises StreamBroken."""
+        self._raise_if_broken()
+        error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
+        if error:
+            raise self._fail(OSError(error, os.strerror(error)))
 
     def _release(self, *, abort: bool) -> None:
         if self._registered:
