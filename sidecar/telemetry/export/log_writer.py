@@ -28,6 +28,8 @@ class LogWriter:
     Args:
         path: `-` for standard output, else a file that is appended to.
         stdout: Descriptor that `-` means.
+        shared: Other processes write there too: no write is longer than what a pipe takes whole, so that lines of
+            one never land inside lines of another.
 
     Attributes:
         dropped: Lines that never reached the descriptor.
@@ -36,8 +38,11 @@ class LogWriter:
         ConfigError: The file cannot be opened.
     """
 
-    def __init__(self, path: str = "-", *, limit_bytes: int = LIMIT_BYTES, stdout: int = 1) -> None:
+    def __init__(
+        self, path: str = "-", *, limit_bytes: int = LIMIT_BYTES, stdout: int = 1, shared: bool = False
+    ) -> None:
         self.dropped = 0
+        self._batch_bytes = _SHARED_BATCH_BYTES if shared else _BATCH_BYTES
         self._path = path
         self._limit_bytes = limit_bytes
         self._lines: deque[bytes] = deque()
@@ -96,7 +101,7 @@ class LogWriter:
     def _next_batch(self) -> bytes:
         parts = [self._lines.popleft()]
         size = len(parts[0])
-        while self._lines and size + len(self._lines[0]) <= _BATCH_BYTES:
+        while self._lines and size + len(self._lines[0]) <= self._batch_bytes:
             parts.append(self._lines.popleft())
             size += len(parts[-1])
         self._queued_bytes -= size
