@@ -29,12 +29,15 @@ REQUEST = re.compile(rb"([-!#$%%&'*+.^_`|~0-9A-Za-z]{1,%d}+) ([!-~]++) HTTP/([0-
                      + _FIELD_LINES + rb"\r\n")  # fmt: skip
 # Groups: version, status, reason. Servers exist that leave the reason out together with its space.
 RESPONSE = re.compile(rb"HTTP/(1\.[01]) ([1-5][0-9][0-9])(?: (%b))?+\r\n" % _VALUE + _FIELD_LINES + rb"\r\n")
+# What may follow the last chunk, its empty line included.
+TRAILERS = re.compile(_FIELD_LINES + rb"\r\n")
 # For a head that one of the above accepted: its fields, leading white space of values removed.
 _FIELD = re.compile(rb"(%b):[ \t]*+(%b)\r\n" % (_TOKEN, _VALUE))
 
 TOKEN = re.compile(_TOKEN)
 VALUE = re.compile(_VALUE)
 DIGITS = re.compile(rb"[0-9]++")
+PROTOCOL = re.compile(rb"%b(?:/%b)?+" % (_TOKEN, _TOKEN))  # in Upgrade: a name, perhaps a version
 
 # host or host:port; no comma, so that two Host fields, which a look-up joins by one, never pass.
 AUTHORITY = re.compile(rb"(?:\[[0-9A-Fa-f:.]{2,45}+\]|[-._~%!$&'()*+;=0-9A-Za-z]{1,255}+)(?::([0-9]{0,5}+))?+")
@@ -63,15 +66,23 @@ def too_early(buffer: bytes | bytearray, start: int) -> Fault | None:
     size = len(buffer)
     line_is_long = size > REQUEST_LINE_MAX_BYTES and buffer.find(b"\r\n", 0, REQUEST_LINE_MAX_BYTES) < 0
     limit = REQUEST_LINE_MAX_BYTES if line_is_long else HEAD_MAX_BYTES
-    illegal = _ILLEGAL.search(buffer, max(start - 1, 0), limit)
-    if illegal is not None:
-        what = _ILLEGAL_NAMES.get(illegal[0], "a control character")
-        return MALFORMED.saying(f"the head has {what} at byte {illegal.start()}; lines have to end with CR LF")
+    illegal = why_illegal(buffer, start, limit)
+    if illegal:
+        return MALFORMED.saying(f"the head has {illegal}")
     if line_is_long:
         return TARGET_TOO_LONG.saying(f"the first line is longer than {REQUEST_LINE_MAX_BYTES} bytes")
     if size > HEAD_MAX_BYTES:
         return HEAD_TOO_BIG.saying(f"the head is larger than {HEAD_MAX_BYTES} bytes")
     return None
+
+
+def why_illegal(buffer: bytes | bytearray, start: int, limit: int = HEAD_MAX_BYTES) -> str:
+    """What stands between `start` and `limit` that no field may contain, in words; "" if nothing does."""
+    illegal = _ILLEGAL.search(buffer, max(start - 1, 0), limit)
+    if illegal is None:
+        return ""
+    what = _ILLEGAL_NAMES.get(illegal[0], "a control character")
+    return f"{what} at byte {illegal.start()}; lines have to end with CR LF"
 
 
 _ILLEGAL_NAMES = {b"\n": "an LF without CR", b"\r": "a CR without LF", b"\0": "a NUL"}
@@ -80,7 +91,7 @@ _ILLEGAL_NAMES = {b"\n": "an LF without CR", b"\r": "a CR without LF", b"\0": "a
 def why_no_request(raw: bytes) -> Fault:
     """Why REQUEST does not accept `raw`, a head that `too_early` let pass."""
     line, _, rest = raw.partition(b"\r\n")
-    return _why_no_request_line(line) or _why_no_fields(rest)
+    return _why_no_request_line(line) or why_no_fields(rest)
 
 
 def why_no_response(raw: bytes) -> str:
@@ -88,7 +99,7 @@ def why_no_response(raw: bytes) -> str:
     line, _, rest = raw.partition(b"\r\n")
     if RESPONSE.fullmatch(line + END_OF_HEAD) is None:
         return f"{shown(line)} is not a status line such as 'HTTP/1.1 200 OK'"
-    return _why_no_fields(rest).sentence
+    return why_no_fields(rest).sentence
 
 
 def _why_no_request_line(line: bytes) -> Fault | None:
@@ -107,7 +118,8 @@ def _why_no_request_line(line: bytes) -> Fault | None:
     return None
 
 
-def _why_no_fields(block: bytes) -> Fault:
+def why_no_fields(block: bytes) -> Fault:
+    """Why `block`, whose single bytes may all stand in a head, is not a row of field lines."""
     before = b""
     for line in block.split(b"\r\n"):
         name, colon, _ = line.partition(b":")

@@ -7,11 +7,12 @@ the fields given are not written.
 from collections.abc import Iterable
 from http import HTTPStatus
 
+from sidecar.codec.trailers import allowed_trailers
 from sidecar.model.messages import Fields
 
 ROOM_BYTES = 1 << 30  # HTTP/1 has no flow control of its own: the socket pushes back
 
-_OURS = frozenset((b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"te"))
+_OURS = frozenset((b"content-length", b"transfer-encoding", b"connection", b"keep-alive", b"te", b"upgrade"))
 _REASONS = {status.value: status.phrase.encode() for status in HTTPStatus}
 
 
@@ -47,13 +48,17 @@ class BodyWriter:
         return b"%x\r\n%b\r\n" % (len(data), data) if self._chunked else data
 
     def end(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> bytes:
-        """The framing after the last chunk. Raises ValueError below the announced length."""
+        """The framing after the last chunk; trailers only where the body is chunked.
+
+        Raises:
+            ValueError: less than the announced length, or a trailer with a line break.
+        """
         if self.left:
             raise ValueError(f"the body ends, but {self.left} bytes of the announced length are owed")
         ended, self.done = self.done, True
         if ended or not self._chunked:
             return b""
-        return _joined([b"0", *[name + b": " + value for name, value in trailers]])
+        return _joined([b"0", *[name + b": " + value for name, value in allowed_trailers(trailers)]])
 
 
 def request_line(method: bytes, target: bytes) -> bytes:

@@ -1,14 +1,13 @@
 """Bodies end where their framing says, whatever comes after and however it is cut."""
 
 import h11
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.codec.body import BodyReader, body_reader
-from sidecar.codec.events import Chunk, End, Event, Trailers
-from sidecar.errors import MALFORMED, UPSTREAM_PROTOCOL, ProxyError
-from tests.support.http1 import bodies, cuts_of, every, pieces
+from sidecar.codec.events import Chunk, End, Event
+from sidecar.errors import MALFORMED, UPSTREAM_PROTOCOL
+from tests.support.http1 import cuts_of, pieces
 
 
 def read(reader: BodyReader | None, stream: bytes, cuts: list[int]) -> tuple[bytes, list[Event], bytes | None]:
@@ -33,10 +32,6 @@ def read(reader: BodyReader | None, stream: bytes, cuts: list[int]) -> tuple[byt
     return body, others, rest
 
 
-def chunked(parts: list[bytes], trailers: bytes = b"") -> bytes:
-    return b"".join(b"%x\r\n%b\r\n" % (len(part), part) for part in parts if part) + b"0\r\n" + trailers + b"\r\n"
-
-
 def test_no_body_needs_no_reader() -> None:
     assert body_reader(0, False, MALFORMED) is None
 
@@ -57,86 +52,6 @@ def test_a_body_until_close_has_no_end_of_its_own(body: bytes, cuts: list[int]) 
     assert read(reader, body, cuts) == (body, [], None)
     assert reader is not None
     assert reader.ends_by_close
-
-
-@given(bodies(), st.binary(max_size=10), cuts_of(200))
-def test_a_chunked_body_ends_with_its_empty_chunk(parts: list[bytes], beyond: bytes, cuts: list[int]) -> None:
-    stream = chunked(parts) + beyond
-
-    assert read(body_reader(None, True, MALFORMED), stream, cuts) == (b"".join(parts), [End()], beyond)
-
-
-def test_many_chunks_in_one_read_are_one_event() -> None:
-    events: list[Event] = []
-    reader = body_reader(None, True, MALFORMED)
-    assert reader is not None
-
-    reader.read(chunked([b"a"] * 50), events)
-
-    assert events == [Chunk(b"a" * 50, 50), End()]
-
-
-def test_chunk_extensions_end_here() -> None:
-    stream = b'3;a=b;c="d"\r\nabc\r\n0;last\r\n\r\n'
-
-    assert read(body_reader(None, True, MALFORMED), stream, list(every(1, stream))) == (b"abc", [End()], b"")
-
-
-def test_trailers_keep_their_case() -> None:
-    stream = chunked([b"abc"], b"Grpc-Status: 0\r\nX-Sum:  abc \r\n")
-
-    got = read(body_reader(None, True, MALFORMED), stream, list(every(1, stream)))
-
-    assert got == (b"abc", [Trailers([(b"Grpc-Status", b"0"), (b"X-Sum", b"abc")]), End()], b"")
-
-
-@pytest.mark.parametrize("name", [b"Host", b"content-length", b"Authorization", b"Set-Cookie", b"Connection", b"TE"])
-def test_a_trailer_that_would_change_the_head_is_dropped(name: bytes) -> None:
-    stream = chunked([], name + b": 1\r\nX: 1\r\n")
-
-    assert read(body_reader(None, True, MALFORMED), stream, [])[1] == [Trailers([(b"X", b"1")]), End()]
-
-
-BAD = {
-    "size not a number": b"zz\r\nabc\r\n",
-    "size with prefix": b"0x3\r\nabc\r\n",
-    "size with underscore": b"3_0\r\nabc\r\n",
-    "size negative": b"-3\r\nabc\r\n",
-    "size with plus": b"+3\r\nabc\r\n",
-    "no size": b"\r\nabc\r\n",
-    "white space before the size": b" 3\r\nabc\r\n",
-    "chunk longer than its size": b"3\r\nabcd\r\n",
-    "chunk ended by LF": b"3\r\nabc\n0\r\n\r\n",
-    "21 digits": b"0" * 20 + b"3\r\nabc\r\n",
-    "bare LF in an extension": b"3;a\nb\r\nabc\r\n",
-    "NUL in a trailer": b"0\r\nX: a\x00\r\n\r\n",
-    "BEL in a trailer": b"0\r\nX: a\x07\r\n\r\n",
-    "trailer without colon": b"0\r\nX\r\n\r\n",
-    "101 trailers": b"0\r\n" + b"X: 1\r\n" * 101 + b"\r\n",
-    "coding in a trailer": b"0\r\nTransfer-Encoding: gzip\r\n\r\n",
-}
-
-
-@pytest.mark.parametrize("name", BAD)
-@pytest.mark.parametrize("blame", [MALFORMED, UPSTREAM_PROTOCOL])
-@pytest.mark.parametrize("step", [1, 1000])
-def test_a_bad_chunk_is_the_senders_fault(name: str, blame: object, step: int) -> None:
-    assert blame in (MALFORMED, UPSTREAM_PROTOCOL)
-    fault = MALFORMED if blame is MALFORMED else UPSTREAM_PROTOCOL
-
-    with pytest.raises(ProxyError) as caught:
-        read(body_reader(None, True, fault), BAD[name], list(every(step, BAD[name])))
-
-    assert caught.value.fault.saying("") == fault.saying("")
-    assert caught.value.fault.sentence.isprintable()
-    assert len(caught.value.fault.sentence) < 200
-
-
-def test_an_endless_chunk_line_is_bounded() -> None:
-    stream = b"3;" + b"a" * 20_000
-
-    with pytest.raises(ProxyError):
-        read(body_reader(None, True, MALFORMED), stream, list(every(1000, stream)))
 
 
 @given(st.binary(min_size=1, max_size=60), st.binary(max_size=10))
