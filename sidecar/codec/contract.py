@@ -22,8 +22,9 @@ CANCEL = 0x8  # RFC 9113 section 7: nobody wants this stream any more
 class ServerCodec(Protocol):
     """The connection to one client: requests in, responses out, one exchange at a time.
 
-    An exchange begins with a `Head` event and is over after `encode_end`; then `next_request` starts the next one if
-    `keep_alive` says so, else the connection has to close.
+    An exchange begins with a `Head` event (a request that `opens_tunnel` gives its `End` at once, as any without body)
+    and is over after `encode_end`; then `next_request` starts the next one if `keep_alive` says so, else the
+    connection has to close.
     """
 
     @property
@@ -85,7 +86,10 @@ class ServerCodec(Protocol):
         """
 
     def tunnel_held(self) -> list[Event]:
-        """Call once after `encode_tunnel`: what came ahead of the switch, which belongs to the other protocol."""
+        """Call once after `encode_tunnel`: what came ahead of the switch, which belongs to the other protocol.
+
+        If the head that answers is an ordinary one, such bytes are dropped and the exchange is the connection's last.
+        """
 
     def encode_head(self, head: ResponseHead) -> bytes:
         """The final head. The codec chooses the framing from `head.content_length`: a number, or None for unknown.
@@ -120,12 +124,18 @@ class ClientCodec(Protocol):
         """True when the connection may carry another request: the last exchange ended well on both sides, neither
         wants to close, and not a byte came that nobody asked for."""
 
+    @property
+    def keep_alive_s(self) -> float | None:
+        """What the last answer's `Keep-Alive: timeout=` promised, in seconds; None if it promised nothing."""
+
     def encode_request(self, head: RequestHead, *, wants_trailers: bool = False) -> bytes:
         """Begin an exchange. Framing comes from `head.content_length`: a number, or None for unknown (chunked).
 
-        `head.upgrade` asks to switch protocols. If the upstream agrees, `feed` gives `Tunnel` in the place of `Head`,
-        then `Chunk` for every byte and `End` at its end; `encode_chunk` gives bytes as they are, and after `encode_end`
-        the caller ends its direction of the socket. Whether it agrees or not, the connection carries nothing after it.
+        `head.upgrade` (or CONNECT) asks for a tunnel. If the upstream agrees, `feed` gives `Tunnel` in the place of
+        `Head`, then `Chunk` for every byte and `End` at its end; `encode_chunk` gives bytes as they are, and after
+        `encode_end` the caller ends its direction of the socket. Whether it agrees or not, the connection carries
+        nothing after it. Before it agrees `encode_chunk` raises ValueError: no byte of the tunnel leaves. A websocket
+        needs its `sec-websocket-key` in the fields (websocket.py makes one); an answer that does not fit it is refused.
 
         `head.fields` are end-to-end fields with the Host to send (absent: `head.authority`); framing and connection
         fields are the codec's.
@@ -138,8 +148,8 @@ class ClientCodec(Protocol):
     def encode_end(self, trailers: Trailing = ()) -> bytes:
         """The end of the request. Raises ValueError below the announced length: close the connection instead.
 
-        Request trailers are not forwarded (RFC 9110 section 6.5.1 allows it; some upstreams merge them into the head,
-        where they would pass for fields that the proxy had checked).
+        Trailers are sent where the body is chunked, but for those that an upstream which merges trailers into the head
+        (RFC 9110 section 6.5.1) would take for fields that the proxy had checked (trailers.py). Else they are left out.
         """
 
     def feed(self, data: bytes) -> list[Event]:
@@ -259,6 +269,9 @@ class MuxClient(Mux, Protocol):
         Raises:
             ValueError: `room` is 0, or a field that HTTP/2 cannot carry.
         """
+
+    def go_away(self) -> None:
+        """Begin no more streams, and tell the peer; those that are open go on."""
 
     def forget(self, stream: int) -> None:
         """The exchange is over and complete. Gives the place back; resets with NO_ERROR/CANCEL what is still open."""

@@ -1,20 +1,23 @@
 """HTTP/1.1 towards one upstream: requests to bytes, bytes to responses. `ClientCodec` of contract.py.
 
 Carries one exchange after the other as long as both sides leave the connection in a state that cannot mix two
-answers up; at the first doubt `reusable` is False. The caller owns the socket and the pool.
+answers up; at the first doubt `reusable` is False. An exchange that asks for a tunnel is the connection's last,
+whatever the answer. The caller owns the socket and the pool.
 """
 
 from typing import Self
 
-from sidecar.codec.body import BodyReader, body_reader
+from sidecar.codec.body import BodyReader, BodyUntilClose, body_reader
 from sidecar.codec.contract import Trailing
-from sidecar.codec.events import End, Event, Head, Interim
-from sidecar.codec.grammar import END_OF_HEAD, too_early
+from sidecar.codec.events import End, Event, Head, Interim, Tunnel
+from sidecar.codec.grammar import DIGITS, END_OF_HEAD, shown, too_early
 from sidecar.codec.h1_write import ROOM_BYTES, BodyWriter, request_line, write_head
 from sidecar.codec.head_rules import response_head
+from sidecar.codec.websocket import WEBSOCKET, WEBSOCKET_ACCEPT, WEBSOCKET_KEY, accept_value
 from sidecar.errors import UPSTREAM_CLOSED, UPSTREAM_PROTOCOL, ProxyError
 from sidecar.model.messages import RequestHead, ResponseHead
 
+TIMEOUT_MAX_DIGITS = 9  # of Keep-Alive; more seconds than a connection lives
 INTERIM_MAX_COUNT = 10  # 1xx responses before the final one; a flood of them would never time out
 # Methods whose missing body is worth a `Content-Length: 0` (RFC 9110 section 8.6).
 _METHODS_WITH_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
@@ -23,11 +26,14 @@ _METHODS_WITH_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
 class H1Client:
     """See `ClientCodec`."""
 
-    __slots__ = ("_body", "_held", "_interims", "_method", "_response", "_scanned", "_spoilt", "_writer")
+    __slots__ = ("_asked", "_body", "_half", "_held", "_interims", "_method", "_response", "_scanned", "_spoilt",
+                 "_writer")  # fmt: skip
 
     def __init__(self) -> None:
         self._spoilt = False  # this connection must not carry another request
-        self._writer: BodyWriter | None = None  # None: no exchange in progress
+        self._writer: BodyWriter | None = None  # None: nothing more is to be read
+        self._half: BodyWriter | None = None  # of a tunnel whose upstream has ended its direction
+        self._asked: RequestHead | None = None  # the request, if it asks for a tunnel
         self._begin(b"")
 
     @classmethod
@@ -36,6 +42,8 @@ class H1Client:
         client = cls()
         client._begin(head.method)
         client._writer = BodyWriter(0)
+        if head.opens_tunnel:
+            client._ask(head)
         return client
 
     def _begin(self, method: bytes) -> None:
@@ -49,7 +57,18 @@ class H1Client:
     @property
     def at_rest(self) -> bool:
         """See `ClientCodec`."""
-        return self._writer is None
+        return self._writer is None and self._half is None
+
+    @property
+    def keep_alive_s(self) -> float | None:
+        """How long the upstream said that it keeps this connection when it is idle, seconds; None: it did not say."""
+        said = self._response.get(b"keep-alive") if self._response is not None else None
+        for part in (said or b"").split(b","):
+            name, _, value = part.partition(b"=")
+            if name.strip(b" \t").lower() == b"timeout":
+                digits = value.strip(b' \t"')
+                return float(digits) if DIGITS.fullmatch(digits) and len(digits) <= TIMEOUT_MAX_DIGITS else None
+        return None
 
     @property
     def reusable(self) -> bool:
@@ -62,6 +81,8 @@ class H1Client:
         self._begin(head.method)
         length = head.content_length
         own = [b"TE: trailers", b"Connection: TE"] if wants_trailers else []
+        if head.upgrade:
+            own[1:] = [b"Upgrade: " + head.upgrade, b"Connection: upgrade, TE" if own else b"Connection: upgrade"]
         if not any(name.lower() == b"host" for name, _ in head.fields):  # asked by HTTP/1.0, or by another protocol
             own.append(b"Host: " + head.authority)
         if length is None:
@@ -70,16 +91,29 @@ class H1Client:
             own.append(b"Content-Length: %d" % length)
         written = write_head(request_line(head.method, head.target), head.fields, own)
         self._writer = BodyWriter(length, chunked=length is None)
+        if head.upgrade or head.method == b"CONNECT":
+            self._ask(head)
         return written
 
+    def _ask(self, head: RequestHead) -> None:
+        assert not head.has_body, "a request for a tunnel has no body"
+        self._asked = head
+        self._spoilt = True
+
     def encode_chunk(self, data: bytes) -> bytes:
-        """See `ClientCodec`. After an early response is complete, what is left of the request is not written."""
-        return self._writer.chunk(data) if self._writer is not None else b""
+        """See `ClientCodec`. After an early response is complete, what is left of the request is not written.
+
+        Raises ValueError for what was meant for a tunnel that the upstream has not agreed to.
+        """
+        writer = self._writer or self._half
+        return writer.chunk(data) if writer is not None else b""
 
     def encode_end(self, trailers: Trailing = ()) -> bytes:
         """See `ClientCodec`."""
-        del trailers
-        return self._writer.end() if self._writer is not None else b""
+        if self._half is not None:
+            self._half = None
+            return b""
+        return self._writer.end(trailers) if self._writer is not None else b""
 
     def credit(self, size: int) -> None:
         """Nothing to do: not reading the socket is HTTP/1's flow control."""
@@ -111,6 +145,8 @@ class H1Client:
         self._spoilt = True
         if self._body is not None and self._body.ends_by_close:
             events.append(End())
+            if self._asked is not None and self._writer is not None and not self._writer.done:
+                self._half = self._writer  # a tunnel's other direction goes on
             self._finish(b"")
             return
         if self._response is not None:
@@ -135,6 +171,9 @@ class H1Client:
             head = response_head(bytes(held[:end]), self._method)
             del held[:end]
             self._scanned = 0
+            if self._asked is not None and self._switches(head, self._asked):
+                self._begin_tunnel(head, events)
+                return
             if head.status < 200:
                 events.append(self._interim(head))
             else:
@@ -148,6 +187,32 @@ class H1Client:
         if head.status == 101:
             raise ProxyError(UPSTREAM_PROTOCOL, "the endpoint switched protocols; nobody asked it to")
         return Interim(head)
+
+    def _switches(self, head: ResponseHead, asked: RequestHead) -> bool:
+        """True when this head agrees to the tunnel that `asked` asks for. Raises ProxyError: it agrees to another."""
+        if not asked.upgrade:
+            return 200 <= head.status < 300
+        if head.status != 101:
+            return False
+        named = head.get(b"upgrade") or b""
+        if named.lower() != asked.upgrade:
+            what = f"to {shown(named)}" if named else "without saying to what"
+            raise ProxyError(UPSTREAM_PROTOCOL, f"the endpoint switched {what}; {shown(asked.upgrade)} was asked for")
+        key = asked.get(WEBSOCKET_KEY) if asked.upgrade == WEBSOCKET else None
+        if key is not None and head.get(WEBSOCKET_ACCEPT) != accept_value(key):
+            raise ProxyError(
+                UPSTREAM_PROTOCOL, "the endpoint's Sec-WebSocket-Accept does not answer the key sent to it"
+            )
+        return True
+
+    def _begin_tunnel(self, head: ResponseHead, events: list[Event]) -> None:
+        self._response = head
+        self._writer = BodyWriter(None)
+        self._body = BodyUntilClose()
+        events.append(Tunnel(head))
+        rest = bytes(self._held)
+        self._held.clear()
+        self._read_body(self._body, rest, events)
 
     def _begin_body(self, head: ResponseHead, events: list[Event]) -> None:
         assert self._writer is not None

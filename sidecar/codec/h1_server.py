@@ -1,18 +1,21 @@
 """HTTP/1.1 towards one client: bytes to requests, responses to bytes. `ServerCodec` of contract.py.
 
 Heads are read by head_rules.py, bodies by body.py; this class keeps whose turn it is. One exchange at a time: what a
-client sends ahead of its turn is held, up to a bound, and then no longer read. The caller owns the socket.
+client sends ahead of its turn is held, up to a bound, and then no longer read. So is what it sends ahead of a switch to
+another protocol: it belongs to that protocol if the switch is agreed to, and to nobody if it is not. The caller owns
+the socket.
 
 Cost of one proxied exchange, this and h1_client.py with end_to_end, on the test machine (CPython 3.11): 16 us with 3
 fields each way, 30 us with 12, 56 us with 3 and a chunked answer, of which h11 takes 40.
 """
 
-from sidecar.codec.body import BodyReader, body_reader
+from sidecar.codec.body import BodyReader, BodyUntilClose, body_reader
 from sidecar.codec.contract import Trailing
-from sidecar.codec.events import End, Event, Head
+from sidecar.codec.events import Chunk, End, Event, Head
 from sidecar.codec.grammar import END_OF_HEAD, too_early
 from sidecar.codec.h1_write import ROOM_BYTES, BodyWriter, status_line, write_head
 from sidecar.codec.head_rules import request_head
+from sidecar.codec.websocket import WEBSOCKET, WEBSOCKET_ACCEPT, WEBSOCKET_KEY, accept_value
 from sidecar.errors import CLIENT_GONE, MALFORMED, ProxyError
 from sidecar.model.messages import RequestHead, ResponseHead, nominated
 
@@ -111,6 +114,10 @@ class H1Server:
         self._ended = True
         if self._request_done or (self._request is None and not self._held):
             return []
+        if self._body is not None and self._body.ends_by_close:  # a tunnel: its direction ends by itself
+            self._body = None
+            self._request_done = True
+            return [End()]
         self._broken = True
         where = "head" if self._request is None else "body"
         raise ProxyError(CLIENT_GONE, f"the client closed the connection inside the request {where}")
@@ -165,14 +172,44 @@ class H1Server:
 
     def encode_interim(self, head: ResponseHead) -> bytes:
         """See `ServerCodec`."""
-        if self._request is None or self._request.version == b"1.0":
+        if self._request is None or self._request.version == b"1.0" or head.status == 101:
             return b""
         self._continued = True
         return write_head(status_line(head.status, head.reason), head.fields, ())
 
+    def encode_tunnel(self, head: ResponseHead) -> bytes:
+        """See `ServerCodec`."""
+        request = self._request
+        assert request is not None, "a tunnel that nobody asked for"
+        assert request.opens_tunnel, "a tunnel that nobody asked for"
+        assert self._writer is None, "the response already has a head"
+        own: list[bytes] = []
+        status = 200
+        if request.upgrade:
+            status = 101
+            own += [b"Upgrade: " + request.upgrade, b"Connection: upgrade"]
+            if request.upgrade == WEBSOCKET and head.get(WEBSOCKET_ACCEPT) is None:  # the upstream speaks HTTP/2
+                own.append(b"Sec-WebSocket-Accept: " + accept_value(request.get(WEBSOCKET_KEY) or b""))
+        written = write_head(status_line(status, head.reason if head.status == status else b""), head.fields, own)
+        self._closing = True
+        self._writer = BodyWriter(None)
+        self._body = BodyUntilClose()
+        self._request_done = False
+        return written
+
+    def tunnel_held(self) -> list[Event]:
+        """See `ServerCodec`."""
+        held = bytes(self._held)
+        self._held.clear()
+        events: list[Event] = [Chunk(held, len(held))] if held else []
+        return events + self._client_ended() if self._ended else events
+
     def encode_head(self, head: ResponseHead) -> bytes:
         """See `ServerCodec`."""
         assert self._writer is None, "the response already has a head"
+        if self._held and self._request is not None and self._request.opens_tunnel:
+            self._closing = True  # it was written for the other protocol; read as a request it would be one nobody made
+            self._held.clear()
         if not self._request_done and head.status >= 400:
             self._closing = True  # nobody is going to read the rest of the body
         own: list[bytes] = []

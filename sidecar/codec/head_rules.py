@@ -11,6 +11,7 @@ from sidecar.codec.grammar import (
     DIGITS,
     FIELDS_MAX_COUNT,
     HEAD_MAX_BYTES,
+    PROTOCOL,
     REQUEST,
     RESPONSE,
     TARGET_MAX_BYTES,
@@ -21,6 +22,7 @@ from sidecar.codec.grammar import (
     why_no_response,
 )
 from sidecar.codec.target import canonical_target
+from sidecar.codec.websocket import WEBSOCKET, WEBSOCKET_KEY, is_key
 from sidecar.errors import (
     BODY_TOO_BIG,
     HEAD_TOO_BIG,
@@ -41,8 +43,8 @@ def request_head(raw: bytes) -> RequestHead:
     """Read a complete request head, `raw` ending in its empty line.
 
     The path comes in its canonical form (target.py). An absolute target is taken apart: its authority wins over Host,
-    which is rewritten (RFC 9112 section 3.2.2).
-    An offer of h2c is removed: HTTP/2 comes by ALPN or prior knowledge only.
+    which is rewritten (RFC 9112 section 3.2.2); so does the target of CONNECT. The field Upgrade becomes
+    `head.upgrade`, or nothing. An offer of HTTP is removed: HTTP/2 comes by ALPN or prior knowledge only.
 
     Raises:
         ProxyError: a DPE fault with the status to answer.
@@ -64,12 +66,14 @@ def request_head(raw: bytes) -> RequestHead:
     _set_framing(head, version, MALFORMED)
     if head.content_length is None and not head.chunked:
         head.content_length = 0  # a request without framing has no body (RFC 9112 section 6.3)
-    if target.startswith(b"/"):
+    if method == b"CONNECT":
+        head = _connecting(head)
+    elif target.startswith(b"/"):
         head.target = canonical_target(target)
     else:
         head = _retargeted(head)
     if head.get(b"upgrade") is not None or head.get(b"http2-settings") is not None:
-        head = _without_h2c(head)
+        head = _upgrading(head)
     return head
 
 
@@ -98,6 +102,8 @@ def response_head(raw: bytes, method: bytes) -> ResponseHead:
         head.content_length = 0
     elif status == 304 or method == b"HEAD":
         head.content_length, head.chunked = 0, False  # the fields describe the body that GET would get
+    elif method == b"CONNECT" and status < 300:
+        head.content_length, head.chunked = 0, False  # a tunnel begins, whatever they say (RFC 9110 section 9.3.6)
     elif head.content_length is None and not head.chunked:
         head.keep_alive = False  # the body runs until the connection closes
     return head
@@ -168,8 +174,6 @@ def _checked_authority(value: bytes, where: str) -> bytes:
 
 def _retargeted(head: RequestHead) -> RequestHead:
     """The head for a target that is not simply a path."""
-    if head.method == b"CONNECT":
-        raise _refused(NOT_IMPLEMENTED, "the method CONNECT is not supported")
     if head.target == b"*" and head.method == b"OPTIONS":
         return head
     match = ABSOLUTE.fullmatch(head.target)
@@ -181,28 +185,54 @@ def _retargeted(head: RequestHead) -> RequestHead:
         target = b"*"
     else:
         target = canonical_target(target if target.startswith(b"/") else b"/" + target)
-    fields = [(name, value) for name, value in head.fields if name.lower() != b"host"]
-    return _copy(head, target, authority, [(b"Host", authority), *fields])
+    return _copy(head, target, authority, _with_host(head.fields, authority))
 
 
-def _without_h2c(head: RequestHead) -> RequestHead:
-    kept: Fields = []
-    for name, value in head.fields:
-        lower = name.lower()
-        if lower == b"http2-settings":
-            continue
-        if lower == b"upgrade":
-            tokens = [token for part in value.split(b",") if (token := part.strip(b" \t")) and token.lower() != b"h2c"]
-            if not tokens:
-                continue
-            value = b", ".join(tokens)
-        kept.append((name, value))
-    return _copy(head, head.target, head.authority, kept)
+def _connecting(head: RequestHead) -> RequestHead:
+    """The head of a CONNECT request, whose target is an authority with a port."""
+    match = AUTHORITY.fullmatch(head.target)
+    if match is None or not 0 < int(match[1] or b"0") <= 65_535:
+        raise _refused(MALFORMED, f"the target {shown(head.target)} of CONNECT is not a host and a port")
+    if head.has_body:
+        raise _refused(MALFORMED, "CONNECT has no body; bytes follow when it was answered with 200")
+    return _copy(head, head.target, head.target, _with_host(head.fields, head.target))
+
+
+def _with_host(fields: Fields, authority: bytes) -> Fields:
+    return [(b"Host", authority), *[field for field in fields if field[0].lower() != b"host"]]
+
+
+def _upgrading(head: RequestHead) -> RequestHead:
+    """The head with its Upgrade field read: what is asked for, if anything can be."""
+    fields = [field for field in head.fields if field[0].lower() not in (b"upgrade", b"http2-settings")]
+    settled = _copy(head, head.target, head.authority, fields)
+    settled.upgrade = _upgrade(head)
+    if settled.upgrade == WEBSOCKET and not is_key(head.get(WEBSOCKET_KEY) or b""):
+        raise _refused(MALFORMED, "the upgrade to websocket needs one Sec-WebSocket-Key, 16 bytes in base64")
+    return settled
+
+
+def _upgrade(head: RequestHead) -> bytes:
+    """The protocol to ask for; empty where the field has to be ignored.
+
+    A request with a body never asks: what follows its head would be body to the one and the new protocol to the other.
+    Neither does HTTP/1.0 (RFC 9110 section 7.8), CONNECT, or a field that `Connection` does not name.
+    """
+    if head.version != b"1.1" or head.has_body or head.method == b"CONNECT":
+        return b""
+    if b"upgrade" not in nominated(head.get(b"connection")):
+        return b""
+    for part in (head.get(b"upgrade") or b"").split(b","):
+        name = part.strip(b" \t").lower()
+        if PROTOCOL.fullmatch(name) is None or name in (b"h2c", b"h2") or name.startswith(b"http/"):
+            continue  # HTTP inside a tunnel would be HTTP that no rule was asked about
+        return name if name != WEBSOCKET or head.method == b"GET" else b""
+    return b""
 
 
 def _copy(head: RequestHead, target: bytes, authority: bytes, fields: Fields) -> RequestHead:
     return RequestHead(head.method, target, authority, fields, content_length=head.content_length, chunked=head.chunked,
-                       keep_alive=head.keep_alive, version=head.version)  # fmt: skip
+                       keep_alive=head.keep_alive, version=head.version, upgrade=head.upgrade)  # fmt: skip
 
 
 def _refused(fault: Fault, sentence: str) -> ProxyError:

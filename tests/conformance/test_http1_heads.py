@@ -8,6 +8,7 @@ import pytest
 
 from tests.support.http1 import every, serve
 
+WS_KEY = b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
 BODY = b"3\r\nabc\r\n0\r\n\r\n"
 
 
@@ -125,7 +126,21 @@ REFUSED = {
     "empty method": (400, get(first=b" / HTTP/1.1")),
     "non-ASCII method": (400, get(first=b"G\xc9T / HTTP/1.1")),
     "method of 33 bytes": (501, get(first=b"M" * 33 + b" / HTTP/1.1")),
-    "CONNECT": (501, b"CONNECT x:443 HTTP/1.1\r\nHost: x:443\r\n\r\n"),
+    "CONNECT without port": (400, get(first=b"CONNECT x HTTP/1.1")),
+    "CONNECT with an empty port": (400, get(first=b"CONNECT x: HTTP/1.1")),
+    "CONNECT to port 0": (400, get(first=b"CONNECT x:0 HTTP/1.1")),
+    "CONNECT to port 65536": (400, get(first=b"CONNECT x:65536 HTTP/1.1")),
+    "CONNECT to a path": (400, get(first=b"CONNECT /a HTTP/1.1")),
+    "CONNECT to an address": (400, get(first=b"CONNECT http://x:80 HTTP/1.1")),
+    "CONNECT with user": (400, get(first=b"CONNECT me@x:80 HTTP/1.1")),
+    "CONNECT to nothing": (400, get(first=b"CONNECT :80 HTTP/1.1")),
+    "CONNECT to IPv6 without brackets": (400, get(first=b"CONNECT ::1:80 HTTP/1.1")),
+    "CONNECT without Host": (400, get(first=b"CONNECT x:80 HTTP/1.1", host=b"")),
+    "CONNECT with a body": (400, get(b"Content-Length: 3", first=b"CONNECT x:80 HTTP/1.1") + b"abc"),
+    "CONNECT with a chunked body": (400, get(b"Transfer-Encoding: chunked", first=b"CONNECT x:80 HTTP/1.1") + BODY),
+    "websocket without key": (400, get(b"Connection: Upgrade", b"Upgrade: websocket")),
+    "websocket with a short key": (400, get(b"Connection: Upgrade", b"Upgrade: websocket", b"Sec-WebSocket-Key: YQ==")),
+    "websocket with two keys": (400, get(b"Connection: Upgrade", b"Upgrade: websocket", *[WS_KEY] * 2)),
     "TLS on a plain port": (400, b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03"),
     # Which host?
     "no Host": (400, get(host=b"")),
@@ -194,7 +209,11 @@ ACCEPTED = {
     "Host IPv4": get(host=b"Host: 127.0.0.1:1\r\n"),
     "Host with underscore": get(host=b"Host: my_service\r\n"),
     "Upgrade: h2c": get(b"Connection: Upgrade, HTTP2-Settings", b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk"),
-    "Upgrade: websocket": get(b"Connection: Upgrade", b"Upgrade: websocket"),
+    "Upgrade: websocket": get(b"Connection: Upgrade", b"Upgrade: websocket", WS_KEY),
+    "Upgrade that Connection does not name": get(b"Upgrade: websocket"),
+    "Upgrade with a body": post(b"Connection: Upgrade", b"Upgrade: foo", b"Content-Length: 3", body=b"abc"),
+    "CONNECT": get(first=b"CONNECT x:443 HTTP/1.1"),
+    "CONNECT with a length of 0": get(b"Content-Length: 0", first=b"CONNECT [::1]:1 HTTP/1.1"),
 }
 
 

@@ -9,12 +9,15 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.codec import grammar, target
+from sidecar.codec import chunks, grammar, target, websocket
 from sidecar.codec.grammar import HEAD_MAX_BYTES, REQUEST_LINE_MAX_BYTES, shown, too_early
 from tests.support.http1 import every, pieces, serve
 
 PATTERNS = {
-    name: value for module in (grammar, target) for name, value in vars(module).items() if isinstance(value, re.Pattern)
+    name: value
+    for module in (grammar, target, chunks, websocket)
+    for name, value in vars(module).items()
+    if isinstance(value, re.Pattern)
 }
 
 
@@ -28,7 +31,7 @@ def _operations(node: Any) -> Iterator[tuple[str, Any]]:
 
 
 def test_there_are_patterns_to_audit() -> None:
-    assert {"REQUEST", "RESPONSE", "_FIELD", "_ILLEGAL", "_CANONICAL"} <= PATTERNS.keys()
+    assert {"REQUEST", "RESPONSE", "_FIELD", "_ILLEGAL", "_CANONICAL", "_NEXT_BEGUN", "_KEY"} <= PATTERNS.keys()
 
 
 @pytest.mark.parametrize("name", PATTERNS)

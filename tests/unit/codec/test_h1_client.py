@@ -81,9 +81,17 @@ def test_request_bodies() -> None:
     counted, chunked = sent(head(b"POST", 3)), sent(head(b"POST", None))
 
     assert counted.encode_chunk(b"abc") + counted.encode_end() == b"abc"
-    assert chunked.encode_chunk(b"abc") + chunked.encode_end([(b"X-Trailer", b"1")]) == b"3\r\nabc\r\n0\r\n\r\n"
+    assert chunked.encode_chunk(b"abc") + chunked.encode_end() == b"3\r\nabc\r\n0\r\n\r\n"
     with pytest.raises(ValueError, match="announced length"):
         counted.encode_chunk(b"d")
+
+
+def test_request_trailers_follow_a_chunked_body_only() -> None:
+    trailers = [(b"X-Sum", b"1"), (b"Host", b"y"), (b"X-Forwarded-For", b"::1"), (b"Content-Length", b"9")]
+    counted, chunked = sent(head(b"POST", 3)), sent(head(b"POST", None))
+
+    assert counted.encode_chunk(b"abc") + counted.encode_end(trailers) == b"abc"
+    assert chunked.encode_end(trailers) == b"0\r\nX-Sum: 1\r\n\r\n"
 
 
 def test_a_short_request_body_has_no_end() -> None:

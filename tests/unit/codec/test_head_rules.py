@@ -109,8 +109,8 @@ def test_a_path_that_has_no_such_form_is_refused(before: bytes, path: bytes) -> 
     ("sent", "kept"),
     [
         ([b"Upgrade: h2c", b"HTTP2-Settings: AAMAAABk"], []),
-        ([b"upgrade: H2C, websocket"], [(b"upgrade", b"websocket")]),
-        ([b"Upgrade: websocket", b"Upgrade: h2c"], [(b"Upgrade", b"websocket")]),
+        ([b"upgrade: H2C, websocket"], []),
+        ([b"Upgrade: websocket", b"Upgrade: h2c"], []),
         ([b"HTTP2-Settings: AAMAAABk"], []),
     ],
 )
