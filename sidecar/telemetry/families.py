@@ -6,13 +6,15 @@ Everything else is ours: `sidecar_*` in base units, and the usual `process_*`. P
 """
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 from sidecar.model.clusters import ServiceKey
 from sidecar.telemetry.facts import Facts, ProcessStats
-from sidecar.telemetry.metrics import LATENCY_BUCKETS_MS, OTHER, SIZE_BUCKETS_BYTES, UNKNOWN, Metrics, Series
+from sidecar.telemetry.labels import OTHER, UNKNOWN, Labels
+from sidecar.telemetry.metrics import LATENCY_BUCKETS_MS, SIZE_BUCKETS_BYTES, Metrics, Series
 from sidecar.telemetry.observer import DESTINATION, SOURCE
 from sidecar.telemetry.render import Family, Histograms, Scalars, label_text
+from sidecar.telemetry.tcp import TcpSeries
 
 # What Istio prints after the service's name; canary tools match on the whole of it.
 SERVICE_DOMAIN = "svc.cluster.local"
@@ -21,11 +23,14 @@ _SIDE = ("workload", "workload_namespace", "principal", "app", "version", "canon
          "cluster")  # fmt: skip
 _OWN_SOURCE = ("reporter", *(f"source_{name}" for name in _SIDE))
 _OWN_DESTINATION = ("reporter", *(f"destination_{name}" for name in _SIDE))
-_REQUEST = ("destination_service", "destination_service_name", "destination_service_namespace", "destination_port",
-            "requested_service", "request_protocol", "response_code", "response_flags", "grpc_response_status",
-            "connection_security_policy")  # fmt: skip
-_OF_SOURCE = (*(f"destination_{name}" for name in _SIDE), *_REQUEST)
-_OF_DESTINATION = (*(f"source_{name}" for name in _SIDE), *_REQUEST)
+_ASKED = ("destination_service", "destination_service_name", "destination_service_namespace", "destination_port",
+          "requested_service", "request_protocol")  # fmt: skip
+_REQUEST = (*_ASKED, "response_code", "response_flags", "grpc_response_status", "connection_security_policy")
+_CONNECTION = (*_ASKED, "response_flags", "connection_security_policy")
+_FAR_SIDE = {
+    SOURCE: tuple(f"destination_{name}" for name in _SIDE),
+    DESTINATION: tuple(f"source_{name}" for name in _SIDE),
+}
 
 
 # Our own metrics: (kind, labels, help).
@@ -44,6 +49,10 @@ _TABLE: dict[str, tuple[str, tuple[str, ...], str]] = {
     "sidecar_downstream_connections": ("gauge", ("listener",), "Client connections open now."),
     "sidecar_downstream_connections_opened_total": ("counter", ("listener",), "Client connections accepted."),
     "sidecar_peers_refused_total": ("counter", ("reporter", "reason"), "Connections closed for who the peer is."),
+    "sidecar_protocol_detected_total": (
+        "counter", ("listener", "protocol"), "Connections to ports without a declared protocol, by what they spoke."
+    ),
+    "sidecar_codec_notes_total": ("counter", ("kind",), "What peers did that a codec refused or counted."),
     "sidecar_shadow_decisions_total": (
         "counter", ("service", "policy", "decision"), "What policies in mode shadow would have done."
     ),
@@ -60,6 +69,13 @@ _TABLE: dict[str, tuple[str, tuple[str, ...], str]] = {
     "process_start_time_seconds": ("gauge", (), "When the process started, Unix time."),
 }  # fmt: skip
 
+_TCP: tuple[tuple[str, str, Callable[[TcpSeries], int]], ...] = (
+    ("istio_tcp_connections_opened_total", "TCP connections opened.", lambda series: series.opened),
+    ("istio_tcp_connections_closed_total", "TCP connections closed.", lambda series: series.closed),
+    ("istio_tcp_received_bytes_total", "Bytes from clients of TCP connections.", lambda series: series.received_bytes),
+    ("istio_tcp_sent_bytes_total", "Bytes to clients of TCP connections.", lambda series: series.sent_bytes),
+)
+
 _Rows = list[tuple[tuple[str, ...], float]]  # (label values in the order of the table, value)
 
 
@@ -75,6 +91,9 @@ def families(metrics: Metrics, facts: Facts, process: ProcessStats | None, now_s
     yield Histograms("istio_request_bytes", "Sizes of request bodies.", SIZE_BUCKETS_BYTES, received)
     sent = ((text, series.sent) for text, series in rows)
     yield Histograms("istio_response_bytes", "Sizes of response bodies.", SIZE_BUCKETS_BYTES, sent)
+    tcp = _tcp_rows(metrics)
+    for name, help_text, read in _TCP:
+        yield Scalars(name, "counter", help_text, ((text, read(series)) for text, series in tcp))
     values = own_values(metrics, facts, process, now_s)
     for name, (kind, labels, help_text) in _TABLE.items():
         if name in values:
@@ -108,6 +127,8 @@ def own_values(metrics: Metrics, facts: Facts, process: ProcessStats | None, now
         "sidecar_downstream_connections": [((listener,), count) for listener, count in metrics.downstream.items()],
         "sidecar_downstream_connections_opened_total": list(small["opened"].items()),
         "sidecar_peers_refused_total": list(small["peers_refused"].items()),
+        "sidecar_protocol_detected_total": list(small["detected"].items()),
+        "sidecar_codec_notes_total": list(small["codec_notes"].items()),
         "sidecar_shadow_decisions_total": list(small["shadowed"].items()),
     }
     single: dict[str, float | None] = {
@@ -138,27 +159,44 @@ def own_values(metrics: Metrics, facts: Facts, process: ProcessStats | None, now
 
 def _series_rows(metrics: Metrics) -> list[tuple[str, Series]]:
     """(printed labels, series) of every series. What a series says of itself is printed once and kept."""
-    own_workload = _side(ServiceKey(metrics.namespace, metrics.service), metrics.version, metrics.principal)
-    own_of = {
-        reporter: label_text(names, (reporter, *own_workload)) + ","
-        for reporter, names in ((SOURCE, _OWN_SOURCE), (DESTINATION, _OWN_DESTINATION))
-    }
+    own_of = _own_labels(metrics)
     rows = []
     for series in metrics.values():
         if not series.text:
-            series.text = _series_text(series)
+            series.text = _text(series.labels, _REQUEST, _request(series.labels))
         rows.append((own_of[series.labels.reporter] + series.text, series))
     return rows
 
 
-def _series_text(series: Series) -> str:
-    labels = series.labels
+def _tcp_rows(metrics: Metrics) -> list[tuple[str, TcpSeries]]:
+    """The same of TCP connections."""
+    own_of = _own_labels(metrics)
+    rows = []
+    for series in metrics.tcp():
+        if not series.text:
+            series.text = _text(series.labels, _CONNECTION, _connection(series.labels))
+        rows.append((own_of[series.labels.reporter] + series.text, series))
+    return rows
+
+
+def _own_labels(metrics: Metrics) -> dict[str, str]:
+    """What each reporter says of this workload itself, with a comma after it."""
+    own_workload = _side(ServiceKey(metrics.namespace, metrics.service), metrics.version, metrics.principal)
+    return {
+        reporter: label_text(names, (reporter, *own_workload)) + ","
+        for reporter, names in ((SOURCE, _OWN_SOURCE), (DESTINATION, _OWN_DESTINATION))
+    }
+
+
+def _text(labels: Labels, names: tuple[str, ...], values: tuple[str, ...]) -> str:
+    """Printed labels of the far side, then `names` with their `values`."""
     if labels.reporter == SOURCE:
         side = _side(labels.workload, labels.workload_version, labels.principal)
-        return label_text(_OF_SOURCE, (*side, *_request(series)))
-    # Of a caller only its verified identity is known; its namespace is a part of that.
-    caller = _side(None, "", labels.principal)
-    return label_text(_OF_DESTINATION, (caller[0], _namespace_of(labels.principal), *caller[2:], *_request(series)))
+    else:
+        # Of a caller only its verified identity is known; its namespace is a part of that.
+        caller = _side(None, "", labels.principal)
+        side = (caller[0], _namespace_of(labels.principal), *caller[2:])
+    return label_text((*_FAR_SIDE[labels.reporter], *names), (*side, *values))
 
 
 def _side(workload: ServiceKey | None, version: str, principal: str) -> tuple[str, ...]:
@@ -170,19 +208,30 @@ def _side(workload: ServiceKey | None, version: str, principal: str) -> tuple[st
     return (name, workload.namespace, principal or UNKNOWN, workload.name, known, workload.name, known, UNKNOWN)
 
 
-def _request(series: Series) -> tuple[str, ...]:
+def _request(labels: Labels) -> tuple[str, ...]:
     """Values of `_REQUEST`."""
-    labels = series.labels
+    protocol = "grpc" if labels.grpc_status else "http"
+    return (*_asked(labels), protocol, labels.code, labels.flags, labels.grpc_status, _security(labels))
+
+
+def _connection(labels: Labels) -> tuple[str, ...]:
+    """Values of `_CONNECTION`."""
+    return (*_asked(labels), "tcp", labels.flags, _security(labels))
+
+
+def _asked(labels: Labels) -> tuple[str, ...]:
+    """Values of `_ASKED` but for the protocol."""
     service = labels.backend_service
     if service is not None:
         named = (f"{service.name}.{service.namespace}.{SERVICE_DOMAIN}", service.name, service.namespace)
     else:
         named = (OTHER,) * 3 if labels.service == OTHER else (UNKNOWN,) * 3
     port = labels.backend.rpartition(":")[2] if ":" in labels.backend else UNKNOWN
-    security = "mutual_tls" if labels.tls else "none"
-    protocol = "grpc" if labels.grpc_status else "http"
-    asked = labels.service or UNKNOWN
-    return (*named, port, asked, protocol, labels.code, labels.flags, labels.grpc_status, security)
+    return (*named, port, labels.service or UNKNOWN)
+
+
+def _security(labels: Labels) -> str:
+    return "mutual_tls" if labels.tls else "none"
 
 
 def _namespace_of(principal: str) -> str:

@@ -12,9 +12,11 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import accumulate
 
-from sidecar.model.clusters import ClusterKey, Endpoint, Mesh, ServiceKey
+from sidecar.model.clusters import ClusterKey, ServiceKey
 from sidecar.policy.outlier import Ejected
-from sidecar.telemetry.observer import SOURCE, Observer, PeerRefused, RequestDone, failed
+from sidecar.telemetry.labels import OTHER, Labels, labels_of, overflow, service_name
+from sidecar.telemetry.observer import SOURCE, TCP, Observer, PeerRefused, RequestDone, failed
+from sidecar.telemetry.tcp import TcpSeries, TcpTable
 
 # Istio's, so that existing dashboards' quantiles work.
 LATENCY_BUCKETS_MS = (
@@ -26,27 +28,8 @@ IDLE_S = 600.0  # Linkerd's metric retention
 MAX_SERIES = 2_000  # about 28 KB of exposition each
 _MAX_PAIRS = 500  # of each small counter's label values
 _MAX_RETIRED = 2_000
-OTHER = "other"
-UNKNOWN = "unknown"
 
 _HotKey = tuple[str, ServiceKey | None, ClusterKey | None, str, str, int, str, str, str, bool]
-
-
-@dataclass(frozen=True, slots=True)
-class Labels:
-    """What tells one series from another. Empty text stands for "not known"; `families.py` prints `unknown`."""
-
-    reporter: str
-    service: str = ""  # asked for: orders.shop
-    backend: str = ""  # led to: orders-v1.shop:8080
-    backend_service: ServiceKey | None = None
-    workload: ServiceKey | None = None  # the service whose app took it: orders.shop, even through orders-v1.shop
-    workload_version: str = ""
-    principal: str = ""
-    code: str = "0"
-    flags: str = "-"
-    grpc_status: str = ""  # "" for what is not gRPC
-    tls: bool = False
 
 
 class Histogram:
@@ -152,41 +135,37 @@ class Metrics(Observer):
         self.max_series = max_series
         self.small: dict[str, Counter[tuple[str, ...]]] = {
             name: Counter()
-            for name in ("retries", "retries_refused", "ejections", "peers_refused", "dials", "shadowed", "opened")
-        }
+            for name in ("retries", "retries_refused", "ejections", "peers_refused", "dials", "shadowed", "opened",
+                         "detected", "codec_notes")
+        }  # fmt: skip
         self.downstream: Counter[str] = Counter()
         self._series: dict[Labels, Series] = {}
         self._hot: dict[_HotKey, Series] = {}
         self._retired: dict[_TotalsKey, ServiceTotals] = {}
+        self._tcp = TcpTable(max_series, IDLE_S)
         self._ejected_until_s: dict[tuple[ClusterKey, str], float] = {}
 
     # --- told ---------------------------------------------------------------------------------------------------
 
     def request_done(self, done: RequestDone) -> None:
         """Count a request, its retries, and why there was no further one."""
-        endpoint = done.endpoint
-        # An endpoint's id and version stand for everything else that labels say about it; hashing it whole is slow.
-        key = (
-            done.reporter,
-            done.service,
-            done.cluster,
-            endpoint.id if endpoint is not None else "",
-            endpoint.version if endpoint is not None else "",
-            done.status,
-            done.flags,
-            done.grpc_status,
-            done.principal,
-            done.tls,
-        )
-        series = self._hot.get(key)
-        if series is None:
-            series = self._resolve(key, done)
-        ended_s = done.ended_s
-        series.observe((ended_s - done.started_s) * 1e3, done.bytes_received, done.bytes_sent, ended_s)
+        if done.protocol == TCP:
+            self._tcp.closed(done)
+        else:
+            self._observe(done)
         if done.attempts > 1:
-            self._count("retries", (_name(done.service), "failure" if failed(done) else "success"), done.attempts - 1)
+            result = "failure" if failed(done) else "success"
+            self._count("retries", (service_name(done.service), result), done.attempts - 1)
         if done.retry_denied:
-            self._count("retries_refused", (_name(done.service), done.retry_denied))
+            self._count("retries_refused", (service_name(done.service), done.retry_denied))
+
+    def tcp_opened(self, done: RequestDone) -> None:
+        """Count a TCP connection that has its endpoint."""
+        self._tcp.opened(done)
+
+    def tcp_progress(self, done: RequestDone, received_bytes: int, sent_bytes: int) -> None:
+        """Count what it moved since last told."""
+        self._tcp.progress(done, received_bytes, sent_bytes)
 
     def ejected(self, event: Ejected) -> None:
         """Count an ejection, and remember until when it holds."""
@@ -215,6 +194,14 @@ class Metrics(Observer):
         """Count a dial."""
         self._count("dials", (str(cluster.service), result))
 
+    def protocol_detected(self, listener: str, kind: str) -> None:
+        """Count what a client spoke."""
+        self._count("detected", (listener, kind))
+
+    def codec_noted(self, kind: str) -> None:
+        """Count what a peer did to a codec."""
+        self._count("codec_notes", (kind,))
+
     def shadowed(self, policy: str, service: ServiceKey, decision: str) -> None:
         """Count what a policy would have done."""
         self._count("shadowed", (str(service), policy, decision))
@@ -224,7 +211,11 @@ class Metrics(Observer):
     @property
     def size(self) -> int:
         """How many series there are."""
-        return len(self._series)
+        return len(self._series) + len(self._tcp)
+
+    def tcp(self) -> list[TcpSeries]:
+        """All series of TCP connections now."""
+        return self._tcp.values()
 
     def values(self) -> list[Series]:
         """All series now, oldest first. A copy of the list; the series go on counting."""
@@ -260,19 +251,41 @@ class Metrics(Observer):
             del self._series[series.labels]
         if due:
             self._hot.clear()
+        self._tcp.expire(now_s)
         self._forget_readmitted(now_s)
         return len(due)
 
     # --- inside -------------------------------------------------------------------------------------------------
 
+    def _observe(self, done: RequestDone) -> None:
+        endpoint = done.endpoint
+        # An endpoint's id and version stand for everything else that labels say about it; hashing it whole is slow.
+        key = (
+            done.reporter,
+            done.service,
+            done.cluster,
+            endpoint.id if endpoint is not None else "",
+            endpoint.version if endpoint is not None else "",
+            done.status,
+            done.flags,
+            done.grpc_status,
+            done.principal,
+            done.tls,
+        )
+        series = self._hot.get(key)
+        if series is None:
+            series = self._resolve(key, done)
+        ended_s = done.ended_s
+        series.observe((ended_s - done.started_s) * 1e3, done.bytes_received, done.bytes_sent, ended_s)
+
     def _resolve(self, key: _HotKey, done: RequestDone) -> Series:
         """Find or make the series of a key not seen lately."""
-        labels = _labels(done)
+        labels = labels_of(done)
         series = self._series.get(labels)
         if series is None and len(self._series) >= self.max_series:
             self.expire(done.ended_s)
             if len(self._series) >= self.max_series:
-                labels = _overflow(labels)
+                labels = overflow(labels)
                 series = self._series.get(labels)
         if series is None:
             series = self._series[labels] = Series(labels)
@@ -290,46 +303,6 @@ class Metrics(Observer):
     def _forget_readmitted(self, now_s: float) -> None:
         for who in [who for who, until_s in self._ejected_until_s.items() if until_s <= now_s]:
             del self._ejected_until_s[who]
-
-
-def _labels(done: RequestDone) -> Labels:
-    cluster = done.cluster
-    # Behind the destination's own sidecar there is only its own workload: nothing to tell apart.
-    endpoint = done.endpoint if done.reporter == SOURCE else None
-    return Labels(
-        reporter=done.reporter,
-        service=str(done.service) if done.service is not None else "",
-        backend=str(cluster) if cluster is not None else "",
-        backend_service=cluster.service if cluster is not None else done.service,
-        workload=_workload(cluster, endpoint),
-        workload_version=endpoint.version if endpoint is not None else "",
-        principal=done.principal,
-        code=str(done.status),
-        flags=done.flags,
-        grpc_status=done.grpc_status,
-        tls=done.tls,
-    )
-
-
-def _workload(cluster: ClusterKey | None, endpoint: Endpoint | None) -> ServiceKey | None:
-    """The service that the endpoint's workload registered: its ServerName says so, `PORT.SERVICE.NAMESPACE.mesh`."""
-    if endpoint is None or cluster is None:
-        return None
-    if isinstance(endpoint.hop, Mesh):
-        parts = endpoint.hop.server_name.split(".")
-        if len(parts) == 4:
-            return ServiceKey(parts[2], parts[1])
-    return cluster.service
-
-
-def _overflow(labels: Labels) -> Labels:
-    """At most a dozen of these exist: two reporters by six classes of status."""
-    hundreds = labels.code[0] + "xx" if len(labels.code) == 3 else "0"
-    return Labels(reporter=labels.reporter, service=OTHER, backend=OTHER, code=hundreds, flags=OTHER)
-
-
-def _name(service: ServiceKey | None) -> str:
-    return str(service) if service is not None else UNKNOWN
 
 
 def _totals(series: Series) -> ServiceTotals:

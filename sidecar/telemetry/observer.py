@@ -18,6 +18,7 @@ GRPC_ERRORS = frozenset(map(str, SERVER_ERRORS))
 
 SOURCE = "source"  # the side that routed the request
 DESTINATION = "destination"  # the side that handed it to the app
+TCP = "TCP"  # `RequestDone.protocol` of a connection that is carried without looking into it
 
 
 @dataclass(slots=True, eq=False)
@@ -54,7 +55,7 @@ class RequestDone:
     Attributes:
         reporter: SOURCE on the side that routed, DESTINATION on the side of the app.
         started_s, ended_s: Monotonic seconds: request head complete, and last byte of the response taken (or given up).
-        protocol: As logged: `HTTP/1.1`, `HTTP/2`.
+        protocol: As logged: `HTTP/1.1`, `HTTP/2`, or TCP: then this is a whole connection, and never a request.
         route: Name of the rule that matched (`shop/orders/canary`), "" when none did.
         service: The service asked for; None when no service is known by that host.
         cluster: Where the route led; None when there was no route.
@@ -73,6 +74,8 @@ class RequestDone:
         span_id: Id of the SERVER span, "" where none is to be made (source side, or not sampled).
         spans: One per try when the trace is sampled, else empty.
         config_version: Version of the snapshot that the request was served with.
+        tcp_told: Of protocol TCP: bytes received and sent that `tcp_progress` told before; None when `tcp_opened`
+            was not told.
     """
 
     reporter: str
@@ -104,10 +107,13 @@ class RequestDone:
     span_id: str = ""
     spans: Sequence[AttemptSpan] = ()
     config_version: int = 0
+    tcp_told: tuple[int, int] | None = None
 
 
 def failed(done: RequestDone) -> bool:
     """True when the mesh or the service failed the request: a flag, a status from 500 on, or gRPC's word for one."""
+    if done.protocol == TCP:
+        return done.flags != "-"
     return done.flags != "-" or not 0 < done.status < 500 or done.grpc_status in GRPC_ERRORS
 
 
@@ -133,7 +139,16 @@ class Observer:
     """Is told what happened. Every method returns at once and never raises; this class itself ignores everything."""
 
     def request_done(self, done: RequestDone) -> None:
-        """A request ended, in whatever way. Called exactly once for each; retries are told here too."""
+        """A request ended, in whatever way. Called exactly once for each; retries are told here too.
+
+        So did a TCP connection (`protocol` TCP).
+        """
+
+    def tcp_opened(self, done: RequestDone) -> None:
+        """A TCP connection has its endpoint; `done` is what its end would tell now, `ended_s` the time."""
+
+    def tcp_progress(self, done: RequestDone, received_bytes: int, sent_bytes: int) -> None:
+        """It moved so many bytes since it was last told. Every 15 s or so, also without a byte: its series stays."""
 
     def ejected(self, event: Ejected) -> None:
         """An endpoint was ejected, or would have been (`shadow`). Nothing is told when it passes again."""
@@ -149,6 +164,9 @@ class Observer:
 
     def upstream_dialled(self, cluster: ClusterKey, result: str) -> None:
         """A dial ended: `ok`, or the flag or word that says why not, from a fixed set."""
+
+    def protocol_detected(self, listener: str, kind: str) -> None:
+        """A client of a port without a declared protocol spoke so, or not in time: a word of proxy/detect.py."""
 
     def codec_noted(self, kind: str) -> None:
         """A codec refused or counted something that a peer did (`rapid-reset`); words from a fixed set."""
@@ -167,6 +185,16 @@ class Observers(Observer):
         """See `Observer`."""
         for observer in self.each:
             observer.request_done(done)
+
+    def tcp_opened(self, done: RequestDone) -> None:
+        """See `Observer`."""
+        for observer in self.each:
+            observer.tcp_opened(done)
+
+    def tcp_progress(self, done: RequestDone, received_bytes: int, sent_bytes: int) -> None:
+        """See `Observer`."""
+        for observer in self.each:
+            observer.tcp_progress(done, received_bytes, sent_bytes)
 
     def ejected(self, event: Ejected) -> None:
         """See `Observer`."""
@@ -202,3 +230,8 @@ class Observers(Observer):
         """See `Observer`."""
         for observer in self.each:
             observer.codec_noted(kind)
+
+    def protocol_detected(self, listener: str, kind: str) -> None:
+        """See `Observer`."""
+        for observer in self.each:
+            observer.protocol_detected(listener, kind)

@@ -7,10 +7,10 @@ from hypothesis import strategies as st
 
 from sidecar.model.clusters import ClusterKey, ServiceKey
 from sidecar.policy.outlier import Ejected
+from sidecar.telemetry.labels import OTHER
 from sidecar.telemetry.metrics import (
     IDLE_S,
     LATENCY_BUCKETS_MS,
-    OTHER,
     Histogram,
     Metrics,
     by_reporter,
