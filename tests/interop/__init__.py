@@ -1,0 +1,1 @@
+"""Our sidecars between programs that people run: whatever a client gets directly, it gets through us."""
