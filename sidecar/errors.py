@@ -56,6 +56,7 @@ UPSTREAM_REFUSED = Fault("UR", Side.UPSTREAM, 503, True, "the endpoint refused t
 UPSTREAM_PROTOCOL = Fault("UPE", Side.UPSTREAM, 502, False, "the endpoint's answer was not valid HTTP")
 REQUEST_TIMEOUT = Fault("UT", Side.SELF, 504, False, "the service did not answer in time")
 TRY_TIMEOUT = Fault("UT", Side.SELF, 504, False, "the endpoint did not answer within the time of one try")
+TUNNEL_IDLE = Fault("SI", Side.SELF, 504, False, "nothing moved through the tunnel for too long")
 NO_ROUTE = Fault("NR", Side.SELF, 404, True, "no route leads there")
 NO_CLUSTER = Fault("NC", Side.SELF, 503, True, "the route leads to a service that is not known")
 INVALID_BACKEND = Fault("NC", Side.SELF, 500, True, "the route has no backend that can take traffic")

@@ -9,12 +9,12 @@ from collections.abc import Callable
 
 import trio
 
-from sidecar.codec.events import Chunk, End, Event, Head
+from sidecar.codec.events import Chunk, End, Event, Head, Trailers
 from sidecar.codec.h1_server import H1Server
 from sidecar.errors import HEAD_TIMEOUT, Fault, ProxyError
 from sidecar.model.messages import RequestHead
 from sidecar.proxy import exchange
-from sidecar.proxy.downstream import Downstream
+from sidecar.proxy.downstream import IDLE_S, Http1Downstream, linger
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.replies import reply
 from sidecar.proxy.side import Side
@@ -22,20 +22,16 @@ from sidecar.proxy.worker import Worker
 from sidecar.telemetry.observer import RequestDone
 from sidecar.transport.stream import Stream, StreamBroken
 
-# Between requests. As long as Envoy's: clients of a sidecar are its own app's pools, or other sidecars.
-IDLE_S = 3600.0
-# After an answer that ends the connection: time and bytes for the client to notice, so that closing over unread data
-# does not reset the connection under the answer.
-LINGER_S = 2.0
-LINGER_BYTES = 1 << 20
-
 MakeSide = Callable[[], Side]
 
 
-async def serve(stream: Stream, make_side: MakeSide, worker: Worker) -> None:
-    """Serve a client until it or we are done. Owns `stream` and closes it on every path."""
+async def serve(stream: Stream, make_side: MakeSide, worker: Worker, first: bytes = b"") -> None:
+    """Serve a client until it or we are done. Owns `stream` and closes it on every path.
+
+    `first` are bytes that were read from it already.
+    """
     try:
-        await _Http1(stream, make_side, worker).serve()
+        await _Http1(stream, make_side, worker).serve(first)
     except StreamBroken:
         pass  # it left between two requests; nothing was lost
     finally:
@@ -47,19 +43,22 @@ class _Http1:
 
     def __init__(self, stream: Stream, make_side: MakeSide, worker: Worker) -> None:
         self.codec = H1Server()
-        self.client = Downstream(stream, self.codec)
+        self.client = Http1Downstream(stream, self.codec)
         self.make_side = make_side
         self.worker = worker
 
-    async def serve(self) -> None:
-        await self._requests()
+    async def serve(self, first: bytes) -> None:
+        await self._requests(first)
         if self.client.stream.queued_bytes:  # of the last answer: the client is slow, not gone
-            await self._linger()
+            await linger(self.client.stream)
 
-    async def _requests(self) -> None:
+    async def _requests(self, first: bytes) -> None:
         client, codec = self.client, self.codec
         while True:
             try:
+                if first:
+                    data, first = first, b""
+                    client.events.extend(codec.feed(data))
                 head = await self._next_head()
             except ProxyError as exc:
                 if exc.fault.status or not codec.at_rest:
@@ -72,7 +71,7 @@ class _Http1:
             if client.cut:
                 return
             if not codec.keep_alive or self.worker.draining:
-                await self._linger()
+                await linger(client.stream)
                 return
             client.events.clear()
             try:
@@ -119,11 +118,12 @@ class _Http1:
     def _record(self, head: RequestHead) -> HandOver:
         """The record of a new request, with what already came of its body."""
         events = self.client.events
-        complete = isinstance(events[-1], End) if events else False
+        complete = head.opens_tunnel or (isinstance(events[-1], End) if events else False)
         record = HandOver(self.worker.snapshot, head, self.worker.now(), body_complete=complete)
         if complete:
             record.body_seen = b"".join(event.data for event in events if isinstance(event, Chunk))
             record.bytes_in = len(record.body_seen)
+            record.trailers = [field for event in events if isinstance(event, Trailers) for field in event.fields]
             events.clear()
         return record
 
@@ -148,23 +148,9 @@ class _Http1:
                 flags=fault.flag,
                 details=fault.sentence,
                 bytes_sent=sent,
-                downstream_peer=client.stream.peer.address,
+                downstream_peer=client.peer.address,
                 config_version=worker.snapshot.version,
             )
         )
         if fault.status:
-            await self._linger()
-
-    async def _linger(self) -> None:
-        """Let the last answer arrive, then close (RFC 9112 section 9.6). A client that does not take it is cut."""
-        client = self.client
-        try:
-            await client.flush()
-        except ProxyError:
-            client.cut_short()
-            return
-        client.stream.send_eof()
-        with trio.move_on_after(LINGER_S):
-            left = LINGER_BYTES
-            while left > 0 and (data := await client.stream.receive()):
-                left -= len(data)
+            await linger(client.stream)

@@ -1,38 +1,127 @@
-"""The client's side of an exchange: its stream, its codec, and the events not yet taken.
+"""The client's end of one exchange, whatever protocol it speaks.
 
-Turns stream failures into CLIENT_GONE; decides nothing. HTTP/2 will give each of its streams one of these.
+The exchange puts heads, chunks and ends, and pushes; it pops events, and fills when there are none. HTTP/1 has one end
+for a connection (here), HTTP/2 one for each stream (`mux_server.py`), raw TCP one that writes no heads (`raw.py`).
+Turns stream failures into CLIENT_GONE; decides nothing.
 """
 
 from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol
 
 import trio
 
 from sidecar.codec.contract import ServerCodec
 from sidecar.codec.events import Event
 from sidecar.errors import CLIENT_GONE, ProxyError
-from sidecar.transport.stream import HIGH_WATER_BYTES, Stream, StreamBroken
+from sidecar.model.messages import ResponseHead
+from sidecar.transport.epoll_stream import EpollStream, plain_stream
+from sidecar.transport.stream import HIGH_WATER_BYTES, Peer, Stream, StreamBroken
 
 # A client that takes not one byte for so long is not slow but gone; NGINX's send_timeout is 60 s.
 WRITE_PROGRESS_S = 30.0
+# Between requests. As long as Envoy's: clients of a sidecar are its own app's pools, or other sidecars.
+IDLE_S = 3600.0
+# After an answer that ends the connection: time and bytes for the client to notice, so that closing over unread data
+# does not reset the connection under the answer.
+LINGER_S = 2.0
+LINGER_BYTES = 1 << 20
+
+Trailing = Iterable[tuple[bytes, bytes]]
 
 
-class Downstream:
-    """See the module's text. `cut` is set once the connection must not be used any further."""
+class Downstream(Protocol):
+    """See the module's text. `cut`: the end can take nothing more, and its client knows that the answer is broken."""
 
-    __slots__ = ("codec", "cut", "events", "stream")
+    cut: bool
+
+    @property
+    def peer(self) -> Peer:
+        """Who the client is."""
+
+    @property
+    def wants_trailers(self) -> bool:
+        """True if the client takes trailers."""
+
+    @property
+    def half_closes(self) -> bool:
+        """True if, in a tunnel, one direction can end while the other goes on."""
+
+    def pop(self) -> Event | None:
+        """The next event already received, or None."""
+
+    async def fill(self) -> None:
+        """Wait for more of the client; there need not be an event after it. Raises ProxyError: CLIENT_GONE, DPE."""
+
+    def credit(self, size: int) -> None:
+        """Let the client send `size` more body bytes. After forwarding, never before."""
+
+    def put_interim(self, head: ResponseHead) -> None:
+        """A 1xx response."""
+
+    def put_head(self, head: ResponseHead) -> None:
+        """The final head."""
+
+    def put_tunnel(self, head: ResponseHead) -> None:
+        """In the place of the final head: agree to switch. What came ahead of the switch becomes events."""
+
+    def put_chunk(self, data: bytes) -> None:
+        """A piece of the body. Raises ValueError above the announced length."""
+
+    def put_end(self, trailers: Trailing = ()) -> None:
+        """The end of the response, or of our direction of a tunnel. Raises ValueError below the announced length."""
+
+    async def push(self) -> None:
+        """Write what was put; waits while the client is slow, as long as it makes progress. Raises CLIENT_GONE."""
+
+    def close_after(self) -> None:
+        """Let this exchange be the last of its connection, and say so where the protocol can."""
+
+    def cut_short(self) -> None:
+        """End it so that the client cannot take what it got for a whole answer."""
+
+    def watch_hangup(self, callback: Callable[[], None] | None) -> None:
+        """Call `callback` once if the client is found gone while nobody reads."""
+
+    def spliceable(self) -> EpollStream | None:
+        """In a tunnel: the socket, when its bytes are the tunnel's bytes as they are."""
+
+
+class Http1Downstream:
+    """A connection that speaks HTTP/1; see `Downstream`."""
+
+    __slots__ = ("_ending", "_out", "_tunnel", "codec", "cut", "events", "stream")
 
     def __init__(self, stream: Stream, codec: ServerCodec) -> None:
         self.stream = stream
         self.codec = codec
         self.events: deque[Event] = deque()
         self.cut = False
+        self._out: list[bytes] = []
+        self._tunnel = False
+        self._ending = False  # our direction of the tunnel ends with the next push
+
+    @property
+    def peer(self) -> Peer:
+        """See `Downstream`."""
+        return self.stream.peer
+
+    @property
+    def wants_trailers(self) -> bool:
+        """See `Downstream`."""
+        return self.codec.wants_trailers
+
+    @property
+    def half_closes(self) -> bool:
+        """See `Downstream`."""
+        return self.stream.half_closes
 
     def pop(self) -> Event | None:
-        """The next event already received, or None."""
+        """See `Downstream`."""
         return self.events.popleft() if self.events else None
 
     async def fill(self) -> None:
-        """Wait for bytes of the client. Raises ProxyError: CLIENT_GONE, or a row of DPE."""
+        """See `Downstream`."""
         try:
             data = await self.stream.receive()
         except StreamBroken as exc:
@@ -50,28 +139,94 @@ class Downstream:
         self.events.extend(self.codec.feed(data))
         return True
 
-    async def send(self, data: bytes) -> None:
-        """Write to the client; waits while it is slow, as long as it makes progress. Raises ProxyError CLIENT_GONE."""
+    def credit(self, size: int) -> None:
+        """See `Downstream`."""
+        self.codec.credit(size)
+
+    def put_interim(self, head: ResponseHead) -> None:
+        """See `Downstream`."""
+        self._out.append(self.codec.encode_interim(head))
+
+    def put_head(self, head: ResponseHead) -> None:
+        """See `Downstream`."""
+        self._out.append(self.codec.encode_head(head))
+
+    def put_tunnel(self, head: ResponseHead) -> None:
+        """See `Downstream`."""
+        self._out.append(self.codec.encode_tunnel(head))
+        self._tunnel = True
+        self.events.extend(self.codec.tunnel_held())
+
+    def put_chunk(self, data: bytes) -> None:
+        """See `Downstream`."""
+        self._out.append(self.codec.encode_chunk(data))
+
+    def put_end(self, trailers: Trailing = ()) -> None:
+        """See `Downstream`."""
+        self._out.append(self.codec.encode_end(trailers))
+        self._ending = self._tunnel
+
+    async def push(self) -> None:
+        """See `Downstream`."""
+        out = self._out
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
         if not self.stream.write(data):
             await self._until_queued(HIGH_WATER_BYTES)
+        if self._ending:
+            await self.flush()
+            self.stream.send_eof()
 
     async def flush(self) -> None:
         """Wait until the client has taken everything, as long as it makes progress. Raises ProxyError CLIENT_GONE."""
         await self._until_queued(0)
 
     async def _until_queued(self, most: int) -> None:
-        stream = self.stream
-        try:
-            while (queued := stream.queued_bytes) > most:
-                with trio.move_on_after(WRITE_PROGRESS_S) as scope:
-                    await stream.flush()
-                if scope.cancelled_caught and stream.queued_bytes >= queued:
-                    raise ProxyError(CLIENT_GONE, f"the client took nothing for {WRITE_PROGRESS_S:g}s")
-            await stream.settle()
-        except StreamBroken as exc:
-            raise ProxyError(CLIENT_GONE, f"the client left: {exc}") from None
+        await until_queued(self.stream, most)
+
+    def close_after(self) -> None:
+        """See `Downstream`."""
+        self.codec.close_after()
 
     def cut_short(self) -> None:
-        """End the connection so that the client cannot take what it got for a whole answer."""
+        """See `Downstream`."""
         self.cut = True
         self.stream.abort()
+
+    def watch_hangup(self, callback: Callable[[], None] | None) -> None:
+        """See `Downstream`."""
+        self.stream.watch_hangup(callback)
+
+    def spliceable(self) -> EpollStream | None:
+        """See `Downstream`."""
+        return plain_stream(self.stream)
+
+
+async def until_queued(stream: Stream, most: int) -> None:
+    """Wait until at most `most` bytes are queued, as long as the client makes progress. Raises CLIENT_GONE."""
+    try:
+        while (queued := stream.queued_bytes) > most:
+            with trio.move_on_after(WRITE_PROGRESS_S) as scope:
+                await stream.flush()
+            if scope.cancelled_caught and stream.queued_bytes >= queued:
+                raise ProxyError(CLIENT_GONE, f"the client took nothing for {WRITE_PROGRESS_S:g}s")
+        await stream.settle()
+    except StreamBroken as exc:
+        raise ProxyError(CLIENT_GONE, f"the client left: {exc}") from None
+
+
+async def linger(stream: Stream) -> None:
+    """Let the last bytes arrive before a connection is closed (RFC 9112 section 9.6); bounded. Cuts who takes none."""
+    try:
+        await until_queued(stream, 0)
+    except ProxyError:
+        stream.abort()
+        return
+    stream.send_eof()
+    with trio.move_on_after(LINGER_S):
+        left = LINGER_BYTES
+        try:
+            while left > 0 and (data := await stream.receive()):
+                left -= len(data)
+        except StreamBroken:
+            pass

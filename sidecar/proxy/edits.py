@@ -4,8 +4,10 @@ Pure functions over fields. Identity headers are never taken from a client: they
 the inbound side from the verified certificate.
 """
 
+from base64 import b64encode
 from collections.abc import Iterator
 from itertools import product
+from random import Random
 
 from sidecar.model.messages import Fields, RequestHead, ResponseHead, end_to_end, nominated
 from sidecar.policy.deadline import DEADLINE_HEADER
@@ -36,7 +38,17 @@ def forwarded_request(head: RequestHead, own: Fields) -> RequestHead:
         fields,
         content_length=head.content_length,
         chunked=head.chunked,
+        upgrade=head.upgrade,
     )
+
+
+_WEBSOCKET_KEY = b"sec-websocket-key"
+
+
+def add_websocket_key(head: RequestHead, rng: Random) -> None:
+    """Give a WebSocket request the key that HTTP/1.1 asks for; a client that speaks HTTP/2 sent none (RFC 8441)."""
+    if head.get(_WEBSOCKET_KEY) is None:
+        head.fields.append((_WEBSOCKET_KEY, b64encode(rng.randbytes(16))))
 
 
 _KEPT_FROM_CLIENT = frozenset((UNTOUCHED,))

@@ -14,7 +14,7 @@ import math
 import trio
 
 from sidecar.balance.pick import pick, split
-from sidecar.codec.events import Head, Interim
+from sidecar.codec.events import Head, Interim, Tunnel
 from sidecar.errors import (
     CLIENT_GONE,
     CONNECT_TIMEOUT,
@@ -35,14 +35,16 @@ from sidecar.policy.retry import Failure, GiveUp
 from sidecar.proxy.attempt_span import close_span, open_span
 from sidecar.proxy.done import tell
 from sidecar.proxy.downstream import Downstream
-from sidecar.proxy.edits import REQUEST_ID, forwarded_request, forwarded_response
+from sidecar.proxy.edits import REQUEST_ID, add_websocket_key, forwarded_request, forwarded_response
 from sidecar.proxy.handover import HandOver, Sent
 from sidecar.proxy.relay import relay
 from sidecar.proxy.replies import UNTOUCHED, reply
 from sidecar.proxy.side import Side
+from sidecar.proxy.tunnel import tunnel
 from sidecar.proxy.upload import Upload
 from sidecar.proxy.upstream import Lease
 from sidecar.proxy.worker import Worker
+from sidecar.routing.wire import wire_for
 from sidecar.telemetry import trace
 from sidecar.telemetry.observer import DESTINATION, AttemptSpan
 
@@ -72,15 +74,15 @@ class _Run:
         self.complete = False  # the client has a whole answer
 
     async def serve(self) -> None:
-        record, stream = self.record, self.client.stream
-        stream.watch_hangup(self.scope.cancel)
+        record, client = self.record, self.client
+        client.watch_hangup(self.scope.cancel)
         try:
             try:
                 with self.scope:
                     await self._carry()
             except ProxyError as exc:
                 record.fault = exc.fault
-            stream.watch_hangup(None)
+            client.watch_hangup(None)
             if self.scope.cancelled_caught and record.fault is None and not self.complete:
                 record.fault = CLIENT_GONE
             await self._break_off()
@@ -126,12 +128,12 @@ class _Run:
         )
         if side.reporter == DESTINATION:
             record.span_id = trace.new_span_id(worker.rng)
-        plan = record.route = await side.route(record, self.client.stream.peer)
+        plan = record.route = await side.route(record, self.client.peer)
         if not plan.backends:
             raise ProxyError(INVALID_BACKEND, f"rule {plan.name} has no backend with a weight above 0")
         index = split(plan.cumulative, worker.rng) if len(plan.backends) > 1 else 0
         cluster = record.cluster = plan.backends[index]
-        ends_at_s = side.ends_at(record, plan, self.client.stream.peer)
+        ends_at_s = side.ends_at(record, plan, self.client.peer)
         record.ends_at_s = ends_at_s if self.upload is None else self.upload.first_end(ends_at_s, plan)
         record.exchange = attempts.start(
             side.live,
@@ -207,7 +209,10 @@ class _Run:
         assert lease is not None
         if exchange.denied is GiveUp.ATTEMPTS:
             record.fault = RETRY_LIMIT
-        await relay(record, self.client, lease, answer, worker)
+        if record.tunnelled:
+            await tunnel(record, self.client, lease, answer, worker)
+        else:
+            await relay(record, self.client, lease, answer, worker)
         self.complete = True
         return True
 
@@ -227,6 +232,9 @@ class _Run:
             elif isinstance(event, Head):
                 assert isinstance(event.head, ResponseHead)
                 return event.head
+            elif isinstance(event, Tunnel):
+                record.tunnelled = True
+                return event.head
             elif isinstance(event, Interim):
                 await self._interim(event.head)
 
@@ -235,20 +243,23 @@ class _Run:
         assert exchange is not None
         assert record.endpoint is not None
         record.principal = ""
-        lease = await self.side.pool.lease(exchange.cluster, record.endpoint, exchange.policy)
+        assert record.cluster is not None
+        wire = wire_for(record.cluster.protocol, record.head)
+        lease = await self.side.pool.lease(exchange.cluster, record.endpoint, exchange.policy, wire)
         record.lease = lease
         record.principal = lease.principal
         mesh_hop = isinstance(record.endpoint.hop, Mesh)
         span_id = span.span_id if span is not None else record.span_id or trace.new_span_id(self.worker.rng)
-        own = self.side.own_fields(record, self.client.stream.peer, span_id, mesh_hop=mesh_hop)
-        wants_trailers = self.client.codec.wants_trailers
-        codec = lease.codec
-        data = codec.encode_request(forwarded_request(record.head, own), wants_trailers=wants_trailers)
+        own = self.side.own_fields(record, self.client.peer, span_id, mesh_hop=mesh_hop)
+        head = forwarded_request(record.head, own)
+        if head.upgrade == b"websocket":
+            add_websocket_key(head, self.worker.rng)
+        lease.put_request(head, wants_trailers=self.client.wants_trailers)
         if record.body_seen:
-            data += codec.encode_chunk(record.body_seen)
-        if record.body_complete:
-            data += codec.encode_end()
-        await lease.send(data)
+            lease.put_chunk(record.body_seen)
+        if record.body_complete and not head.opens_tunnel:
+            lease.put_end(record.trailers)
+        await lease.push()
         if nursery is not None and self.upload is not None and not record.body_complete:
             nursery.start_soon(self.upload.pump, lease)
         return lease
@@ -278,21 +289,24 @@ class _Run:
 
     async def _interim(self, head: ResponseHead) -> None:
         self.record.sent_downstream = max(self.record.sent_downstream, Sent.INTERIM)
-        await self.client.send(self.client.codec.encode_interim(forwarded_response(head)))
+        self.client.put_interim(forwarded_response(head))
+        await self.client.push()
 
     async def _reply(self, fault: Fault, denied: GiveUp | None) -> None:
         """Send our own answer."""
         record, client = self.record, self.client
         record.fault = fault
-        to_mesh_peer = self.side.reporter == DESTINATION and bool(client.stream.peer.principal)
+        to_mesh_peer = self.side.reporter == DESTINATION and bool(client.peer.principal)
         head, body = reply(fault, denied=denied.value if denied is not None else "", to_mesh_peer=to_mesh_peer)
         if self.worker.draining:
-            client.codec.close_after()
-        data = client.codec.encode_head(head) + client.codec.encode_chunk(body) + client.codec.encode_end()
+            client.close_after()
+        client.put_head(head)
+        client.put_chunk(body)
+        client.put_end()
         record.status = head.status
         record.bytes_out += len(body)
         record.sent_downstream = Sent.BODY
-        await client.send(data)
+        await client.push()
         self.complete = True
 
     async def _break_off(self) -> None:
@@ -304,7 +318,7 @@ class _Run:
         if record.sent_downstream >= Sent.HEAD or not fault.status:
             client.cut_short()
             return
-        client.codec.close_after()
+        client.close_after()
         with trio.move_on_after(REPLY_S) as scope:
             try:
                 await self._reply(fault, None)
@@ -323,4 +337,4 @@ class _Run:
         if record.lease is not None:
             record.lease.discard()
             record.lease = None
-        tell(record, self.client.stream.peer, self.side, self.worker)
+        tell(record, self.client.peer, self.side, self.worker)

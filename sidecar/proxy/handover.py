@@ -10,7 +10,7 @@ from enum import IntEnum
 
 from sidecar.errors import Fault
 from sidecar.model.clusters import Endpoint
-from sidecar.model.messages import RequestHead
+from sidecar.model.messages import Fields, RequestHead
 from sidecar.model.snapshot import Snapshot
 from sidecar.policy.attempts import Exchange
 from sidecar.proxy.upstream import Lease
@@ -39,6 +39,10 @@ class HandOver:
         started_s, ends_at_s: Monotonic seconds; `ends_at_s` None is no limit.
         exchange: The attempts machine's state: attempt number, endpoints tried, budget, what is in flight.
         trace, span_id: The trace that the request belongs to and, on the inbound side, its SERVER span.
+        trailers: Of the request, kept until its body has been sent.
+        raw: A TCP connection, for which `head` only stands; `server_name` is what its ClientHello asked for, if it
+            is TLS.
+        tunnelled: The upstream switched protocols: what is counted as body is a tunnel's.
         bytes_in, bytes_out: Body bytes from and to the client.
         sent_downstream: How far the answer has got.
         lease: The upstream connection with the request written, if there is one.
@@ -60,16 +64,20 @@ class HandOver:
         "head",
         "lease",
         "principal",
+        "raw",
         "request_id",
         "response_prefix",
         "route",
         "sent_downstream",
+        "server_name",
         "snapshot",
         "span_id",
         "spans",
         "started_s",
         "status",
         "trace",
+        "trailers",
+        "tunnelled",
         "why_left",
     )
 
@@ -85,6 +93,10 @@ class HandOver:
         self.ends_at_s: float | None = None
         self.exchange: Exchange | None = None
         self.trace: TraceContext | None = None
+        self.trailers: Fields = []
+        self.tunnelled = False
+        self.raw = False
+        self.server_name = b""
         self.span_id = ""
         self.spans: list[AttemptSpan] = []
         self.bytes_in = 0

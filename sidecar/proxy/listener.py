@@ -2,20 +2,22 @@
 
 Two kinds of listener. Outbound ones are plain text for the local app. The inbound one does mutual TLS, refuses a peer
 before one application byte is read or sent (with an audit line), and in permissive mode tells TLS from plain text by
-the first byte.
+the first byte. A connection that the kernel redirected is served by where its client wanted to go (`captured.py`). What
+is spoken on a plain connection, `entry.py` finds out.
 """
 
 import socket
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from dataclasses import replace
+from typing import Protocol
 
 import trio
 
-from sidecar.model.bootstrap import MtlsMode
+from sidecar.model.bootstrap import HostPort, MtlsMode
 from sidecar.model.clusters import ServiceKey
-from sidecar.proxy import connection
+from sidecar.proxy import captured, connection, entry, l4, mux_server
 from sidecar.proxy.inbound import Inbound, Target
-from sidecar.proxy.outbound import Outbound
+from sidecar.proxy.redirected import NeverCaptured
 from sidecar.proxy.worker import Worker
 from sidecar.telemetry.observer import DESTINATION, PeerRefused
 from sidecar.transport import tls
@@ -25,24 +27,41 @@ from sidecar.transport.reactor import Reactor
 from sidecar.transport.stream import Peer, Stream, StreamBroken
 
 HANDSHAKE_S = 5.0  # a handshake takes three packets; whoever needs longer holds a place for nothing
-ALPN = ("http/1.1",)
+ALPN = ("h2", "http/1.1")
 _TLS_RECORD = b"\x16"  # the first byte of a TLS handshake; no HTTP method begins so
+
+
+class Captured(Protocol):
+    """What is known of connections that the kernel redirected to us; `NeverCaptured` where nothing is."""
+
+    def destination(self, sock: socket.socket) -> HostPort | None:
+        """Where the client of an accepted connection wanted to go; None when it wanted us."""
+
+    def outbound(self, destination: HostPort) -> captured.ToService | captured.PassThrough | captured.Refuse:
+        """What becomes of a connection of the app to `destination`."""
+
+    def inbound(self, destination: HostPort, declared: Collection[int]) -> captured.ToApp | captured.Refuse:
+        """Which port of the app a connection to `destination` means."""
 
 
 class Listeners:
     """Accepts for one worker and serves each connection in a task of its own, all inside one nursery."""
 
-    def __init__(self, worker: Worker, reactor: Reactor, nursery: trio.Nursery) -> None:
+    def __init__(
+        self, worker: Worker, reactor: Reactor, nursery: trio.Nursery, redirected: Captured | None = None
+    ) -> None:
         self._worker = worker
         self._reactor = reactor
         self._nursery = nursery
+        self._captured: Captured = redirected or NeverCaptured()
 
     async def outbound(self, name: str, sock: socket.socket, fixed: tuple[ServiceKey, int] | None) -> None:
         """Serve an outbound listener for ever. Owns `sock`."""
 
         def accept(plain: socket.socket, address: object) -> None:
+            destination = self._captured.destination(plain) if fixed is None else None
             stream = EpollStream(plain, self._reactor, Peer(address_text(address)))
-            self._nursery.start_soon(self._outbound, name, stream, fixed)
+            self._nursery.start_soon(self._outbound, name, stream, fixed, destination)
 
         await accept_loop(sock, self._worker.room, accept)
 
@@ -60,10 +79,21 @@ class Listeners:
 
         await accept_loop(sock, self._worker.room, accept)
 
-    async def _outbound(self, name: str, stream: Stream, fixed: tuple[ServiceKey, int] | None) -> None:
+    async def _outbound(
+        self, name: str, stream: Stream, fixed: tuple[ServiceKey, int] | None, destination: HostPort | None
+    ) -> None:
         worker = self._worker
         with worker.client(name):
-            await connection.serve(stream, lambda: Outbound(worker, fixed), worker)
+            if destination is not None:
+                decision = self._captured.outbound(destination)
+                if isinstance(decision, captured.Refuse):
+                    self._refuse(stream, decision)
+                    return
+                if isinstance(decision, captured.PassThrough):
+                    await l4.serve(stream, l4.PassThrough(worker, decision.address), worker)
+                    return
+                fixed = decision.cluster
+            await entry.outbound(stream, worker, name, fixed)
 
     async def _inbound(
         self,
@@ -77,19 +107,30 @@ class Listeners:
         with worker.client("inbound"):
             try:
                 unencrypted = mode is MtlsMode.OFF or (mode is MtlsMode.PERMISSIVE and not await _speaks_tls(plain))
+                destination = self._captured.destination(plain) if unencrypted else None
             except BaseException:
                 plain.close()
                 raise
             if unencrypted:
                 stream: Stream = EpollStream(plain, self._reactor, Peer(address))
-                await connection.serve(stream, lambda: Inbound(worker, targets), worker)
+                decision = self._captured.inbound(destination, targets) if destination is not None else None
+                if isinstance(decision, captured.Refuse):
+                    self._refuse(stream, decision)
+                    return
+                port = decision.port if decision is not None else None
+                await entry.inbound(stream, worker, targets, port)
                 return
             try:
                 secure, port = await self._handshake(plain, address, targets, contexts())
             except tls.PeerRefused as exc:
                 self._audit(address, exc)
                 return
-            await connection.serve(secure, lambda: Inbound(worker, targets, port), worker)
+            serve = mux_server.serve if secure.peer.alpn == "h2" else connection.serve
+            await serve(secure, lambda: Inbound(worker, targets, port), worker)
+
+    def _refuse(self, stream: Stream, decision: captured.Refuse) -> None:
+        stream.abort()
+        self._audit(stream.peer.address, tls.PeerRefused(decision.reason.value, decision.sentence))
 
     async def _handshake(
         self, plain: socket.socket, address: str, targets: dict[int, Target], contexts: tls.Contexts | None
@@ -121,7 +162,9 @@ class Listeners:
         except BaseException:
             stream.abort()
             raise
-        stream.peer = replace(stream.peer, principal=principal, server_name=name, alpn=ALPN[0])
+        stream.peer = replace(
+            stream.peer, principal=principal, server_name=name, alpn=stream.tls.selected_alpn_protocol() or ""
+        )
         return stream, port
 
     def _audit(self, address: str, refused: tls.PeerRefused) -> None:

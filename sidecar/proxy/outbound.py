@@ -5,7 +5,7 @@ serves names of the mesh only, so that it is never an open proxy.
 """
 
 from sidecar.errors import NO_CLUSTER, NO_ROUTE, ProxyError
-from sidecar.model.clusters import ServiceKey
+from sidecar.model.clusters import Protocol, ServiceKey
 from sidecar.model.live import LiveRegistry
 from sidecar.model.messages import Fields
 from sidecar.model.snapshot import Known, Snapshot
@@ -48,22 +48,36 @@ class Outbound:
         """See `Side`."""
         del peer
         worker = self._worker
-        key, port = self._fixed or self._asked_for(record.head.authority)
+        head = record.head
+        key, port = self._fixed or self._asked_for(head.authority)
         if record.snapshot.knows(key) is Known.UNKNOWN:
-            if await worker.directory.find(key, UNKNOWN_WAIT_S) is Known.UNKNOWN:
-                raise ProxyError(NO_CLUSTER, f"{key} is not known here yet: the control plane has not answered")
+            await find(worker, key)
             record.snapshot = worker.snapshot
         worker.directory.used(key)
         snapshot = record.snapshot
         if snapshot.knows(key) is Known.FOUND:
             self.service = key  # not before: it becomes a label of metrics, which clients must not make up
-        table = worker.router.table(snapshot, key, port or _only_port(snapshot, key))
+        number = port or _only_port(snapshot, key)
+        if head.method == b"CONNECT" and not head.upgrade:
+            return self._route_bytes(record, key, number)
+        table = worker.router.table(snapshot, key, number)
         if table is None:
             raise ProxyError(NO_ROUTE, _why_no_table(snapshot, key, port))
-        plan = table.match(record.head)
+        plan = table.match(head)
         if plan is None:
             shown = record.head.target[:100].decode("ascii", "replace")
             raise ProxyError(NO_ROUTE, f"no rule of the routes of {key} matches {shown}")
+        return plan
+
+    def _route_bytes(self, record: HandOver, key: ServiceKey, port: int) -> RoutePlan:
+        """For what is not read as HTTP: TCPRoute, TLSRoute, or the service itself."""
+        table = self._worker.router.l4_table(record.snapshot, key, port)
+        if table is None:
+            raise ProxyError(NO_ROUTE, _why_no_table(record.snapshot, key, port or None))
+        plan = table.match(record.server_name or None)
+        if plan is None:
+            shown = record.server_name[:100].decode("ascii", "replace")
+            raise ProxyError(NO_ROUTE, f"no TLSRoute of {key} matches the ServerName {shown!r}")
         return plan
 
     def ends_at(self, record: HandOver, plan: RoutePlan, peer: Peer) -> float | None:
@@ -88,6 +102,24 @@ class Outbound:
             shown = authority[:100].decode("ascii", "replace")
             raise ProxyError(NO_ROUTE, f"{shown!r} is not the name of a service of the mesh, such as orders.shop:8080")
         return found
+
+
+async def find(worker: Worker, key: ServiceKey) -> None:
+    """Ask for a service that the snapshot does not know yet. Raises ProxyError when nobody answers in time."""
+    if await worker.directory.find(key, UNKNOWN_WAIT_S) is Known.UNKNOWN:
+        raise ProxyError(NO_CLUSTER, f"{key} is not known here yet: the control plane has not answered")
+
+
+async def declared_protocol(worker: Worker, key: ServiceKey, port: int) -> Protocol:
+    """What a port of a service says it speaks; AUTO for one that is not known."""
+    if worker.snapshot.knows(key) is Known.UNKNOWN:
+        try:
+            await find(worker, key)
+        except ProxyError:
+            return Protocol.AUTO  # routing will ask again, and answer its client
+    service = worker.snapshot.service(key)
+    ports = service.ports if service is not None else ()
+    return next((declared.protocol for declared in ports if declared.port == port), Protocol.AUTO)
 
 
 def trace_fields(record: HandOver, span_id: str) -> Fields:

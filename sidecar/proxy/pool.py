@@ -1,11 +1,13 @@
 """Upstream connections kept for the next request, shared by all clients of a worker.
 
-Lends leases (`upstream.py`). The newest idle connection goes out first, so that the rest can age and close. Idle ones
-are watched: an endpoint that closes is noticed at once. Counts what each cluster uses, and makes requests above
-`limits.connections` wait, at most `limits.pending` of them, in order of arrival.
+Lends leases (`upstream.py`). HTTP/1: the newest idle connection goes out first, so that the rest can age and close. Idle
+ones are watched: an endpoint that closes is noticed at once. HTTP/2: `shared.py`. Raw TCP: a new one each time. Counts
+what each cluster uses, and makes requests above `limits.connections` wait, at most `limits.pending` of them, in order of
+arrival; a shared connection counts once, however many streams it carries.
 
 How long an idle connection is kept: 3 s to an app, below every common keep-alive, so that the app does not close under
-a request (Linkerd's figure); 5 minutes between sidecars, where a handshake costs a millisecond of CPU.
+a request (Linkerd's figure), or what the app said in `Keep-Alive: timeout` less 2 s; 5 minutes between sidecars, where a
+handshake costs a millisecond of CPU.
 """
 
 import math
@@ -16,15 +18,23 @@ import trio
 
 from sidecar.codec.h1_client import H1Client
 from sidecar.errors import CONNECT_TIMEOUT, OVERFLOW, ProxyError
-from sidecar.model.clusters import ClusterKey, Endpoint, Hop, Mesh
+from sidecar.model.bootstrap import ProcessLimits
+from sidecar.model.clusters import ClusterKey, Endpoint, Hop, Mesh, Wire
 from sidecar.model.live import ClusterLive
 from sidecar.model.policies import TrafficPolicy
-from sidecar.proxy.upstream import Lease, LeaseHome, UpstreamConnection
+from sidecar.proxy.raw import RawLease
+from sidecar.proxy.shared import SharedConnections
+from sidecar.proxy.upstream import Http1Lease, Lease, LeaseHome, UpstreamConnection
 from sidecar.telemetry.observer import Observer
 from sidecar.transport.dial import Dialer
+from sidecar.transport.stream import Stream
 
 APP_IDLE_S = 3.0
+APP_IDLE_MAX_S = 60.0  # whatever an app promises: it may restart
+KEEP_ALIVE_MARGIN_S = 2.0  # its clock starts earlier than ours, and a request takes time to get there
 MESH_IDLE_S = 300.0
+HTTP1 = ("http/1.1",)
+HTTP2 = ("h2",)
 SWEEP_S = 1.0
 MAX_IDLE_PER_ENDPOINT = 128  # descriptors held for an endpoint that nobody calls now
 
@@ -74,18 +84,26 @@ class _PlaceHolder(LeaseHome):
 
 
 class Pool:
-    """See the module's text. One per worker; `sweep` is its task."""
+    """See the module's text. One per worker; `run` is its task."""
 
-    def __init__(self, dialer: Dialer, observer: Observer, now: Callable[[], float]) -> None:
+    def __init__(
+        self,
+        dialer: Dialer,
+        observer: Observer,
+        now: Callable[[], float],
+        limits: ProcessLimits,
+        on_bug: Callable[[BaseException], None],
+    ) -> None:
         self._dialer = dialer
         self._observer = observer
         self._now = now
         self._idle: dict[_PoolKey, list[UpstreamConnection]] = {}
         self._uses: dict[ClusterKey, _Use] = {}
         self._homes: dict[ClusterKey, _PlaceHolder] = {}
+        self._shared = SharedConnections(self._dial_shared, self.give_back, now, limits.http2_streams, observer, on_bug)
 
-    async def lease(self, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy) -> Lease:
-        """A connection to `endpoint`, kept or new. The caller bounds the whole; the dial has its own bound.
+    async def lease(self, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy, wire: Wire) -> Lease:
+        """A way to `endpoint` for one exchange, kept or new. The caller bounds the whole; the dial has its own bound.
 
         Raises:
             ProxyError: OVERFLOW, CONNECT_FAILED, CONNECT_TIMEOUT, TLS_FAILED; the request was not sent.
@@ -95,19 +113,41 @@ class Pool:
         if use is None:
             use = self._uses[key] = _Use()
             self._homes[key] = _PlaceHolder(self, key)
+        hop = endpoint.hop
+        over_mesh = isinstance(hop, Mesh)
+        if wire is Wire.H2 or (wire is Wire.RAW and over_mesh):
+            if not isinstance(hop, Mesh) or "h2" in hop.alpn:
+                return await self._shared.lease(cluster, endpoint, policy)
+            wire = Wire.H1  # the sidecar over there speaks no HTTP/2 yet: it translates, or refuses
+        await self._place(cluster, use, policy)
+        try:
+            if wire is Wire.RAW:
+                stream = await self._dial(key, endpoint, policy.timeouts.connect_s, ())
+                return RawLease(stream, endpoint, lambda: self.free(key))
+            connection = self._reuse(endpoint)
+            if connection is not None:
+                return Http1Lease(connection, self._homes[key], fresh=False)
+            stream = await self._dial(key, endpoint, policy.timeouts.connect_s, HTTP1)
+        except BaseException:
+            self.free(key)
+            raise
+        return Http1Lease(UpstreamConnection(stream, H1Client(), endpoint), self._homes[key], fresh=True)
+
+    async def _place(self, cluster: ClusterLive, use: _Use, policy: TrafficPolicy) -> None:
+        """Wait until the cluster may use one more connection, and count it. Raises ProxyError OVERFLOW."""
         if use.connections >= policy.limits.connections:
             await self._queue(cluster, use, policy)
         else:
             use.connections += 1
+
+    async def _dial_shared(self, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy) -> Stream:
+        """A new connection for many streams; `free` its cluster when it is closed."""
+        await self._place(cluster, self._uses.setdefault(cluster.key, _Use()), policy)
         try:
-            connection = self._reuse(endpoint)
-            if connection is not None:
-                return Lease(connection, self._homes[key], fresh=False)
-            connection = await self._dial(key, endpoint, policy.timeouts.connect_s)
+            return await self._dial(cluster.key, endpoint, policy.timeouts.connect_s, HTTP2)
         except BaseException:
-            self.free(key)
+            self.free(cluster.key)
             raise
-        return Lease(connection, self._homes[key], fresh=True)
 
     def in_use(self, key: ClusterKey) -> int:
         """Connections of a cluster that requests use now."""
@@ -127,7 +167,7 @@ class Pool:
         if len(idle) >= MAX_IDLE_PER_ENDPOINT:
             stream.close()
             return
-        connection.idle_since_s = self._now()
+        connection.idle_until_s = self._now() + _idle_s(connection)
         connection.used += 1
         idle.append(connection)
         stream.handle_with(_IdleWatch(self, connection))
@@ -152,21 +192,24 @@ class Pool:
         """Idle connections to an endpoint."""
         return len(self._idle.get((endpoint.host, endpoint.port, endpoint.hop), ()))
 
-    async def sweep(self) -> None:
-        """Close connections that were idle for too long; for ever."""
-        while True:
-            await trio.sleep(SWEEP_S)
-            self.expire(self._now())
+    async def run(self) -> None:
+        """Read the shared connections, and close those of both kinds that were idle for too long; for ever."""
+        async with trio.open_nursery() as nursery:
+            self._shared.nursery = nursery
+            while True:
+                await trio.sleep(SWEEP_S)
+                self.expire(self._now())
 
     def expire(self, now_s: float) -> None:
         """Close what has been idle too long at `now_s`; `math.inf` closes all."""
         for key in list(self._idle):
-            limit_s = MESH_IDLE_S if isinstance(key[2], Mesh) else APP_IDLE_S
             idle = self._idle[key]
-            while idle and now_s - idle[0].idle_since_s >= limit_s:  # oldest first
-                idle.pop(0).stream.close()
+            for connection in [each for each in idle if each.idle_until_s <= now_s]:
+                idle.remove(connection)
+                connection.stream.close()
             if not idle:
                 del self._idle[key]
+        self._shared.expire(now_s)
         for cluster in [key for key, use in self._uses.items() if not use.connections]:
             del self._uses[cluster], self._homes[cluster]  # made again on first use: clusters come and go
 
@@ -185,20 +228,25 @@ class Pool:
             connection.stream.close()
         return None
 
-    async def _dial(self, key: ClusterKey, endpoint: Endpoint, connect_s: float) -> UpstreamConnection:
+    async def _dial(self, key: ClusterKey, endpoint: Endpoint, connect_s: float, alpn: tuple[str, ...]) -> Stream:
         with trio.move_on_after(connect_s):
             try:
-                stream = await self._dialer.dial(endpoint)
+                stream = await self._dialer.dial(endpoint, alpn)
             except ProxyError as exc:
                 self._observer.upstream_dialled(key, exc.fault.flag)
                 raise
             self._observer.upstream_dialled(key, "ok")
-            return UpstreamConnection(stream, H1Client(), endpoint)
+            return stream
         self._observer.upstream_dialled(key, "timeout")
         raise ProxyError(
             CONNECT_TIMEOUT,
             f"endpoint {endpoint.id} at {endpoint.address} did not accept a connection within {connect_s:g}s",
         )
+
+    def give_back(self, key: ClusterKey) -> None:
+        """A shared connection of the cluster is closed."""
+        if key in self._uses:
+            self.free(key)
 
     async def _queue(self, cluster: ClusterLive, use: _Use, policy: TrafficPolicy) -> None:
         if cluster.pending >= policy.limits.pending:
@@ -220,3 +268,13 @@ class Pool:
             raise
         finally:
             cluster.pending -= 1
+
+
+def _idle_s(connection: UpstreamConnection) -> float:
+    """How long a connection may be kept that nobody uses."""
+    if isinstance(connection.endpoint.hop, Mesh):
+        return MESH_IDLE_S
+    promised_s = connection.codec.keep_alive_s
+    if promised_s is None:
+        return APP_IDLE_S
+    return max(0.0, min(promised_s - KEEP_ALIVE_MARGIN_S, APP_IDLE_MAX_S))

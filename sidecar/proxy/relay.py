@@ -25,8 +25,8 @@ async def relay(record: HandOver, client: Downstream, lease: Lease, answer: Resp
         ProxyError: The answer broke off, paused for too long, or the client left; its connection has to be cut.
     """
     if worker.draining:
-        client.codec.close_after()
-    out = [client.codec.encode_head(forwarded_response(answer))]
+        client.close_after()
+    client.put_head(forwarded_response(answer))
     record.status = answer.status
     record.sent_downstream = Sent.HEAD
     trailers: Fields = []
@@ -34,23 +34,23 @@ async def relay(record: HandOver, client: Downstream, lease: Lease, answer: Resp
     while True:
         event = lease.pop()
         if event is None:
-            await client.send(b"".join(out))
-            out.clear()
-            lease.codec.credit(credit)
-            credit = 0
+            await client.push()
+            if credit:
+                lease.credit(credit)
+                credit = 0
             await _more(record, lease, worker)
         elif isinstance(event, Chunk):
             record.sent_downstream = Sent.BODY
             record.bytes_out += len(event.data)
             credit += event.credit
-            out.append(client.codec.encode_chunk(event.data))
+            client.put_chunk(event.data)
         elif isinstance(event, Trailers):
             trailers = event.fields
         elif isinstance(event, End):
-            out.append(client.codec.encode_end(trailers))
+            client.put_end(trailers)
             lease.release()
             record.lease = None
-            await client.send(b"".join(out))
+            await client.push()
             return
         else:
             raise ProxyError(UPSTREAM_PROTOCOL, "the endpoint sent another head inside its answer")

@@ -8,7 +8,7 @@ import math
 
 import trio
 
-from sidecar.codec.events import Chunk, End
+from sidecar.codec.events import Chunk, End, Trailers
 from sidecar.errors import BODY_TIMEOUT, ProxyError, Side
 from sidecar.policy.deadline import DEADLINE_HEADER
 from sidecar.proxy.downstream import Downstream
@@ -59,19 +59,21 @@ class Upload:
         record = self._record
         try:
             while not record.body_complete and record.lease is lease:
-                piece = await self._next_piece(lease)
+                credit = await self._take_piece(lease)
                 with trio.move_on_after(self._idle_s()) as waiting:
-                    await lease.send(piece)
+                    await lease.push()
                 if waiting.cancelled_caught:
                     self.trying.cancel()  # the endpoint takes nothing of the body any more
                     return
+                if credit:
+                    self._client.credit(credit)
         except ProxyError as exc:
             if exc.fault.side is Side.CLIENT:
                 record.fault = exc.fault
                 self._request.cancel()
 
-    async def _next_piece(self, lease: Lease) -> bytes:
-        """The next bytes of the body, framed for the endpoint and kept for another try."""
+    async def _take_piece(self, lease: Lease) -> int:
+        """Put the next bytes of the body into the lease, and keep them for another try. Returns the client's credit."""
         client = self._client
         while (event := client.pop()) is None:
             limit_s = self._worker.limits.body_idle_s
@@ -80,15 +82,17 @@ class Upload:
             if scope.cancelled_caught:
                 raise ProxyError(BODY_TIMEOUT, f"no byte of the request body came for {limit_s:g}s")
             if self._record.lease is not lease:
-                return b""
+                return 0
         if isinstance(event, Chunk):
             self._keep(event.data)
-            client.codec.credit(event.credit)
-            return lease.codec.encode_chunk(event.data)
-        if isinstance(event, End):
+            lease.put_chunk(event.data)
+            return event.credit
+        if isinstance(event, Trailers):
+            self._record.trailers = event.fields
+        elif isinstance(event, End):
             self._complete()
-            return lease.codec.encode_end()
-        return b""  # request trailers are not forwarded
+            lease.put_end(self._record.trailers)
+        return 0
 
     def _keep(self, data: bytes) -> None:
         record, exchange = self._record, self._record.exchange

@@ -1,33 +1,105 @@
 """A connection to an endpoint and the lease of it: one exchange's use of one stream.
 
-The pool lends leases, not connections, so that a codec with many streams per connection adds a codec and no branch.
-A lease turns stream failures into faults of the table; it decides nothing.
+The pool lends leases, not connections, so that a protocol with many streams per connection adds a lease and no branch:
+HTTP/1 here, HTTP/2 in `mux_client.py`, raw TCP in `raw.py`. A lease turns stream failures into faults of the table; it
+decides nothing.
 """
 
 from collections import deque
+from collections.abc import Iterable
+from typing import Protocol
 
 from sidecar.codec.contract import ClientCodec
 from sidecar.codec.events import End, Event
 from sidecar.errors import TLS_FAILED, UPSTREAM_RESET, ProxyError
 from sidecar.model.clusters import Endpoint
+from sidecar.model.messages import RequestHead
+from sidecar.transport.epoll_stream import EpollStream, plain_stream
 from sidecar.transport.stream import Stream, StreamBroken
+
+Trailing = Iterable[tuple[bytes, bytes]]
+
+
+class Lease(Protocol):
+    """One exchange on an upstream connection. End it with `release`, `put_down`, `discard` or `abort`, once.
+
+    Attributes:
+        fresh: The connection was dialled for this exchange.
+    """
+
+    fresh: bool
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """Whom it leads to."""
+
+    @property
+    def principal(self) -> str:
+        """The endpoint's verified SPIFFE ID; empty on a plain hop."""
+
+    @property
+    def half_closes(self) -> bool:
+        """True if, in a tunnel, one direction can end while the other goes on."""
+
+    def put_request(self, head: RequestHead, *, wants_trailers: bool) -> None:
+        """Begin the request. Raises ProxyError when this connection cannot carry it; nothing was sent."""
+
+    def put_chunk(self, data: bytes) -> None:
+        """A piece of the request's body, or of the tunnel. Raises ValueError above the announced length."""
+
+    def put_end(self, trailers: Trailing = ()) -> None:
+        """The end of the request, or of our direction of a tunnel."""
+
+    async def push(self) -> None:
+        """Write what was put; waits while the endpoint is slow, the caller bounds how long. Raises ProxyError."""
+
+    def pop(self) -> Event | None:
+        """The next event already received, or None."""
+
+    def give(self, data: bytes) -> None:
+        """Bytes of the answer that somebody else has read. Raises as `fill`."""
+
+    async def fill(self) -> None:
+        """Wait for more of the answer; there need not be an event after it.
+
+        Raises:
+            ProxyError: UPSTREAM_RESET, UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_PROTOCOL, TLS_FAILED.
+        """
+
+    def credit(self, size: int) -> None:
+        """Let the upstream send `size` more body bytes. After forwarding, never before."""
+
+    def release(self) -> None:
+        """The exchange is over: give the connection back if it can carry another."""
+
+    def put_down(self) -> None:
+        """The answer is not wanted: keep the connection if all of it has come already, else give it up."""
+
+    def discard(self) -> None:
+        """Give the exchange up, and the connection with it unless others use it."""
+
+    def abort(self) -> None:
+        """`discard` so that the endpoint cannot take what it got for everything (a tunnel that was cut)."""
+
+    def spliceable(self) -> EpollStream | None:
+        """In a tunnel: the socket, when its bytes are the tunnel's bytes as they are."""
 
 
 class UpstreamConnection:
-    """A connected stream with its codec.
+    """A connected stream with its HTTP/1 codec.
 
     Attributes:
-        idle_since_s: When it was last given back, monotonic seconds.
+        idle_until_s: When it is to be closed if nobody used it till then, monotonic seconds.
         used: Exchanges it has carried.
     """
 
-    __slots__ = ("codec", "endpoint", "idle_since_s", "stream", "used")
+    __slots__ = ("codec", "endpoint", "idle_until_s", "stream", "used")
 
     def __init__(self, stream: Stream, codec: ClientCodec, endpoint: Endpoint) -> None:
         self.stream = stream
         self.codec = codec
         self.endpoint = endpoint
-        self.idle_since_s = 0.0
+        self.idle_until_s = 0.0
         self.used = 0
 
     def usable(self) -> bool:
@@ -38,15 +110,14 @@ class UpstreamConnection:
             return False
 
 
-class Lease:
-    """One exchange on an upstream connection. End it with `release` or `discard`, once.
+class Http1Lease:
+    """A lease of a connection that carries one exchange at a time; see `Lease`.
 
     Attributes:
-        fresh: The connection was dialled for this exchange.
         got_bytes: At least one byte of an answer came.
     """
 
-    __slots__ = ("_events", "_over", "_pool", "connection", "fresh", "got_bytes")
+    __slots__ = ("_ending", "_events", "_out", "_over", "_pool", "_tunnel", "connection", "fresh", "got_bytes")
 
     def __init__(self, connection: UpstreamConnection, pool: "LeaseHome", *, fresh: bool) -> None:
         self.connection = connection
@@ -54,56 +125,84 @@ class Lease:
         self.got_bytes = False
         self._pool = pool
         self._events: deque[Event] = deque()
+        self._out: list[bytes] = []
         self._over = False
-
-    @property
-    def codec(self) -> ClientCodec:
-        """The connection's codec."""
-        return self.connection.codec
+        self._tunnel = False
+        self._ending = False
 
     @property
     def endpoint(self) -> Endpoint:
-        """Whom it leads to."""
+        """See `Lease`."""
         return self.connection.endpoint
 
     @property
     def principal(self) -> str:
-        """The endpoint's verified SPIFFE ID; empty on a plain hop."""
+        """See `Lease`."""
         return self.connection.stream.peer.principal
 
-    async def send(self, data: bytes) -> None:
-        """Write request bytes; waits while the endpoint is slow. Raises ProxyError UPSTREAM_RESET."""
+    @property
+    def half_closes(self) -> bool:
+        """See `Lease`."""
+        return self.connection.stream.half_closes
+
+    def put_request(self, head: RequestHead, *, wants_trailers: bool) -> None:
+        """See `Lease`."""
+        self._tunnel = head.opens_tunnel
+        self._out.append(self.connection.codec.encode_request(head, wants_trailers=wants_trailers))
+
+    def put_chunk(self, data: bytes) -> None:
+        """See `Lease`."""
+        self._out.append(self.connection.codec.encode_chunk(data))
+
+    def put_end(self, trailers: Trailing = ()) -> None:
+        """See `Lease`."""
+        self._out.append(self.connection.codec.encode_end(trailers))
+        self._ending = self._tunnel
+
+    async def push(self) -> None:
+        """See `Lease`."""
+        out = self._out
+        data = out[0] if len(out) == 1 else b"".join(out)
+        out.clear()
+        stream = self.connection.stream
         try:
-            await self.connection.stream.send(data)
+            await stream.send(data)
+            if self._ending:
+                await stream.flush()
+                stream.send_eof()
         except StreamBroken as exc:
             raise self._lost(exc) from None
 
     def pop(self) -> Event | None:
-        """The next event already received, or None."""
+        """See `Lease`."""
         return self._events.popleft() if self._events else None
 
     def give(self, data: bytes) -> None:
-        """Give the codec bytes of the answer. Raises ProxyError when they are not one, or the end came too early."""
+        """See `Lease`."""
         if data:
             self.got_bytes = True
         self._events.extend(self.connection.codec.feed(data))
 
     async def fill(self) -> None:
-        """Wait for bytes of the answer. Raises ProxyError: UPSTREAM_RESET, UPSTREAM_CLOSED, UPSTREAM_PROTOCOL."""
+        """See `Lease`."""
         try:
             data = await self.connection.stream.receive()
         except StreamBroken as exc:
             raise self._lost(exc) from None
         self.give(data)
 
+    def credit(self, size: int) -> None:
+        """See `Lease`."""
+        self.connection.codec.credit(size)
+
     def release(self) -> None:
-        """The exchange is over: give the connection back if it can carry another."""
+        """See `Lease`."""
         if not self._over:
             self._over = True
             self._pool.take_back(self.connection)
 
     def put_down(self) -> None:
-        """The answer is not wanted: keep the connection if all of it has come already, else close it."""
+        """See `Lease`."""
         while (event := self.pop()) is not None:
             if isinstance(event, End):
                 self.release()
@@ -111,11 +210,21 @@ class Lease:
         self.discard()
 
     def discard(self) -> None:
-        """Nobody knows what state the connection is in: close it."""
+        """See `Lease`."""
         if not self._over:
             self._over = True
             self.connection.stream.close()
             self._pool.take_back(self.connection)
+
+    def abort(self) -> None:
+        """See `Lease`."""
+        if not self._over:
+            self.connection.stream.abort()
+        self.discard()
+
+    def spliceable(self) -> EpollStream | None:
+        """See `Lease`."""
+        return plain_stream(self.connection.stream)
 
     def _lost(self, exc: StreamBroken) -> ProxyError:
         where = f"endpoint {self.endpoint.id} at {self.endpoint.address}"

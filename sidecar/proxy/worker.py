@@ -82,14 +82,15 @@ class Worker:
         self.snapshot = Snapshot(complete=True)
         self.router = Router()
         self.live = LiveRegistry()
-        self.pool = Pool(dialer, observer, now)
+        self.pool = Pool(dialer, observer, now, self.limits, on_bug)
         self.inbound_live = LiveRegistry()
-        self.inbound_pool = Pool(dialer, observer, now)
+        self.inbound_pool = Pool(dialer, observer, now, self.limits, on_bug)
         self.identity = ""
         self.draining = False
         self._connections = 0
         self._room = trio.Event()
         self._idle: set[trio.CancelScope] = set()
+        self._drain_calls: set[Callable[[], None]] = set()
         self._access: tuple[Snapshot, dict[ServiceKey, tuple[AuthorizationPolicy, ...]]] = (self.snapshot, {})
 
     def switch(self, snapshot: Snapshot) -> None:
@@ -151,8 +152,8 @@ class Worker:
     async def run(self) -> None:
         """Background work of the worker, for ever."""
         async with trio.open_nursery() as nursery:
-            nursery.start_soon(self.pool.sweep)
-            nursery.start_soon(self.inbound_pool.sweep)
+            nursery.start_soon(self.pool.run)
+            nursery.start_soon(self.inbound_pool.run)
 
     def idle(self, scope: trio.CancelScope) -> None:
         """A connection waits for its next request inside `scope`; a drain ends the wait."""
@@ -165,9 +166,22 @@ class Worker:
         """The wait is over."""
         self._idle.discard(scope)
 
+    @contextmanager
+    def told_of_drain(self, callback: Callable[[], None]) -> Iterator[None]:
+        """Call `callback` when a drain begins, or now if it has; as long as this lasts."""
+        if self.draining:
+            callback()
+        self._drain_calls.add(callback)
+        try:
+            yield
+        finally:
+            self._drain_calls.discard(callback)
+
     def drain(self) -> None:
-        """Let every connection end with the answer under way; idle ones end now."""
+        """Let every connection end with the answers under way; idle ones end now."""
         self.draining = True
+        for callback in list(self._drain_calls):
+            callback()
         for scope in list(self._idle):
             scope.cancel()
         self._idle.clear()

@@ -24,8 +24,8 @@ from sidecar.transport.stream import Peer, Stream, StreamBroken
 class Dialer(Protocol):
     """How the pool gets a connection."""
 
-    async def dial(self, endpoint: Endpoint) -> Stream:
-        """A connected stream, its peer verified if the hop asks for it.
+    async def dial(self, endpoint: Endpoint, alpn: tuple[str, ...]) -> Stream:
+        """A connected stream, its peer verified if the hop asks for it, and offered the protocols of `alpn`.
 
         Raises:
             ProxyError: CONNECT_FAILED or TLS_FAILED, with the endpoint and the reason in the sentence.
@@ -39,7 +39,7 @@ class SocketDialer:
         self._reactor = reactor
         self._contexts = contexts
 
-    async def dial(self, endpoint: Endpoint) -> Stream:
+    async def dial(self, endpoint: Endpoint, alpn: tuple[str, ...]) -> Stream:
         """See `Dialer`."""
         try:
             sock = await _connect(endpoint.host, endpoint.port)
@@ -51,12 +51,12 @@ class SocketDialer:
             raise ProxyError(CONNECT_FAILED, f"endpoint {endpoint.id}: {endpoint.host!r:.100} is no name") from None
         if not isinstance(endpoint.hop, Mesh):
             return EpollStream(sock, self._reactor, Peer(endpoint.address))
-        return await self._secure(sock, endpoint, endpoint.hop)
+        return await self._secure(sock, endpoint, endpoint.hop, alpn)
 
-    async def _secure(self, sock: socket.socket, endpoint: Endpoint, hop: Mesh) -> Stream:
+    async def _secure(self, sock: socket.socket, endpoint: Endpoint, hop: Mesh, alpn: tuple[str, ...]) -> Stream:
         where = f"endpoint {endpoint.id} at {endpoint.address}"
         try:
-            context = self._contexts(hop.alpn)
+            context = self._contexts(alpn)
         except ValueError as exc:  # an identity, or a list of protocols, that OpenSSL does not take
             sock.close()
             raise ProxyError(TLS_FAILED, f"{where}: {exc}") from None
@@ -109,7 +109,7 @@ class MemoryDialer:
         self._network = network
         self._principal = principal
 
-    async def dial(self, endpoint: Endpoint) -> Stream:
+    async def dial(self, endpoint: Endpoint, alpn: tuple[str, ...]) -> Stream:
         """See `Dialer`."""
         await trio.lowlevel.checkpoint()
         hop = endpoint.hop
@@ -117,7 +117,7 @@ class MemoryDialer:
             if not isinstance(hop, Mesh):
                 return self._network.dial(endpoint.address)
             stream = self._network.dial(
-                endpoint.address, principal=self._principal, server_name=hop.server_name, alpn=hop.alpn[0]
+                endpoint.address, principal=self._principal, server_name=hop.server_name, alpn=alpn[0]
             )
         except OSError as exc:
             raise ProxyError(CONNECT_FAILED, f"endpoint {endpoint.id}: {exc}") from None

@@ -107,6 +107,11 @@ class Stream:
     # Owners.
 
     @property
+    def half_closes(self) -> bool:
+        """True if one direction can end while the other goes on (`send_eof`)."""
+        return True
+
+    @property
     def closed(self) -> bool:
         """True after `close` or `abort`."""
         return self._closed

@@ -85,7 +85,7 @@ async def upload(client: trio.SocketStream, head: bytes) -> None:
 async def test_a_name_that_cannot_be_looked_up_is_a_failed_dial(host: str) -> None:
     dialer = SocketDialer(Reactor(lambda _: None), lambda _: None)
     with pytest.raises(ProxyError) as caught:
-        await dialer.dial(Endpoint(id="a", service_port=80, host=host, port=1))
+        await dialer.dial(Endpoint(id="a", service_port=80, host=host, port=1), ())
 
     assert caught.value.fault.flag == CONNECT_FAILED.flag
 
@@ -99,7 +99,7 @@ async def test_a_server_name_that_cannot_be_sent_is_a_failed_dial(name: str) -> 
             id="a", service_port=80, host=app.address.host, port=app.address.port, hop=Mesh(name, frozenset())
         )
         with pytest.raises(ProxyError) as caught:
-            await dialer.dial(endpoint)
+            await dialer.dial(endpoint, ("http/1.1",))
 
     assert caught.value.fault.flag == TLS_FAILED.flag
 

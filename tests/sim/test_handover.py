@@ -9,15 +9,17 @@ from sidecar.balance.pick import pick
 from sidecar.codec.events import Head
 from sidecar.codec.h1_server import H1Server
 from sidecar.errors import UPSTREAM_RESET
+from sidecar.model.clusters import Endpoint, Wire
 from sidecar.model.messages import RequestHead
 from sidecar.policy import attempts
-from sidecar.policy.attempts import Try
+from sidecar.policy.attempts import Exchange, Try
 from sidecar.policy.retry import Failure
 from sidecar.proxy import exchange
-from sidecar.proxy.downstream import Downstream
+from sidecar.proxy.downstream import Http1Downstream
 from sidecar.proxy.edits import forwarded_request
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.outbound import Outbound
+from sidecar.proxy.upstream import Http1Lease
 from sidecar.transport.memory import MemoryStream
 from tests.support.mesh import ORDERS, PORT, Answered, AppConnection, MemoryMesh, ok, read_answer
 
@@ -34,7 +36,7 @@ class Entry:
         event, *_ = codec.feed(REQUEST)
         assert isinstance(event, Head)
         assert isinstance(event.head, RequestHead)
-        self.client = Downstream(self.proxy_end, codec)
+        self.client = Http1Downstream(self.proxy_end, codec)
         self.record = HandOver(mesh.worker.snapshot, event.head, trio.current_time(), body_complete=True)
         self.side = Outbound(mesh.worker)
 
@@ -108,6 +110,16 @@ async def test_after_a_failed_attempt_the_next_one_goes_elsewhere(autojump_clock
         nursery.cancel_scope.cancel()
 
 
+async def written(mesh: MemoryMesh, machine: Exchange, endpoint: Endpoint, head: RequestHead) -> Http1Lease:
+    """A lease with the whole request written, as another path would hand it over."""
+    lease = await mesh.worker.pool.lease(machine.cluster, endpoint, machine.policy, Wire.H1)
+    assert isinstance(lease, Http1Lease)
+    lease.put_request(forwarded_request(head, []), wants_trailers=False)
+    lease.put_end()
+    await lease.push()
+    return lease
+
+
 @pytest.mark.parametrize("held", [0, 1, 20, 40])
 async def test_with_bytes_of_the_answer_in_hand(held: int, autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
@@ -119,8 +131,7 @@ async def test_with_bytes_of_the_answer_in_hand(held: int, autojump_clock: MockC
         step = await entry.routed()
         machine = record.exchange
         assert machine is not None
-        lease = record.lease = await mesh.worker.pool.lease(machine.cluster, step.endpoint, machine.policy)
-        await lease.send(lease.codec.encode_request(forwarded_request(record.head, [])) + lease.codec.encode_end())
+        lease = record.lease = await written(mesh, machine, step.endpoint, record.head)
         answer = await lease.connection.stream.receive()
         record.response_prefix = answer[:held]
         if answer[held:]:
@@ -151,9 +162,7 @@ async def test_an_answer_in_hand_that_is_a_failure_is_tried_elsewhere(autojump_c
         machine = record.exchange
         assert machine is not None
         mesh.configure(["a", "b"])
-        record.lease = await mesh.worker.pool.lease(machine.cluster, step.endpoint, machine.policy)
-        codec = record.lease.codec
-        await record.lease.send(codec.encode_request(forwarded_request(record.head, [])) + codec.encode_end())
+        record.lease = await written(mesh, machine, step.endpoint, record.head)
 
         assert (await entry.finish()).status == 200
         assert mesh.told.done[0].tried == ("a", "b")

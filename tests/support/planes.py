@@ -1,5 +1,6 @@
 """Data planes on real sockets, in the test's own process: sidecars on loopback with port 0, and raw apps to call."""
 
+import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
@@ -121,7 +122,7 @@ async def running(
         nursery.start_soon(plane.run, bound)
         yield Plane(plane, told, [one.sock.getsockname()[:2] for one in bound])
         nursery.cancel_scope.cancel()
-    assert bugs == []
+    assert bugs == [], "".join("".join(traceback.format_exception(bug)) for bug in bugs)
 
 
 async def ask(address: tuple[str, int], data: bytes, timeout_s: float = 5.0) -> tuple[bytes, bool]:

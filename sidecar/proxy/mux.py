@@ -1,0 +1,300 @@
+"""One connection with many streams, either side of it: reading, writing, and waking whoever waits.
+
+A `MuxLink` owns the stream and its codec; one task reads it and gives each event to the `MuxEnd` of its stream. The ends
+belong to exchanges, which wait in them for events, or for room to send. Used by `mux_server.py` towards clients and by
+`mux_client.py` towards endpoints.
+
+Back-pressure: what an exchange has not forwarded is not credited; an end sends no more than the peer's windows allow,
+and waits while the socket is full; when the peer does not even take our control frames, it is not read any more. A peer
+that is silent is asked (PING) and given up when it does not answer.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable
+from typing import Protocol
+
+import trio
+
+from sidecar.codec.contract import CANCEL, Mux
+from sidecar.codec.events import Chunk, Event, Reset
+from sidecar.errors import ProxyError
+from sidecar.proxy.downstream import WRITE_PROGRESS_S
+from sidecar.telemetry.observer import Observer
+from sidecar.transport.stream import HIGH_WATER_BYTES, Stream, StreamBroken
+
+PING_AFTER_S = 30.0  # of silence, while streams are open; a NAT or a dead host forgets nobody sooner
+PING_WAIT_S = 10.0
+
+Trailing = Iterable[tuple[bytes, bytes]]
+
+
+class MuxEnd:
+    """One stream of a link, as its exchange sees it.
+
+    Attributes:
+        number: The stream's; 0 before it has begun.
+        lost: What ended it before its message did; raised by whoever waits.
+        owed: Flow-control bytes received and not credited yet; what is left goes back to the connection at the end.
+    """
+
+    __slots__ = ("_ending", "_out", "_wake", "_watch", "events", "link", "lost", "number", "owed")
+
+    half_closes = True
+
+    def __init__(self, link: "MuxLink", number: int) -> None:
+        self.link = link
+        self.number = number
+        self.events: deque[Event] = deque()
+        self.lost: ProxyError | None = None
+        self.owed = 0
+        self._out: deque[bytes] = deque()
+        self._ending: list[tuple[bytes, bytes]] | None = None
+        self._wake: trio.Event | None = None
+        self._watch: Callable[[], None] | None = None
+
+    # For the link.
+
+    def take(self, event: Event) -> None:
+        """An event of this stream; `wake` follows when all of one read were taken."""
+        if isinstance(event, Chunk):
+            self.owed += event.credit
+        self.events.append(event)
+
+    def wake(self) -> None:
+        """Something came for this stream: events, room, or its end."""
+        if self._wake is not None:
+            self._wake.set()
+
+    def lose(self, problem: ProxyError) -> None:
+        """The stream is gone; what came before it can still be popped."""
+        if self.lost is None:
+            self.lost = problem
+        watch, self._watch = self._watch, None
+        if watch is not None:
+            watch()
+        self.wake()
+
+    # For the exchange.
+
+    def pop(self) -> Event | None:
+        """The next event already received, or None."""
+        return self.events.popleft() if self.events else None
+
+    async def fill(self) -> None:
+        """Wait for more of the peer. Raises ProxyError when the stream is gone."""
+        while not self.events:
+            if self.lost is not None:
+                raise self.lost
+            await self._woken()
+
+    def credit(self, size: int) -> None:
+        """Let the peer send `size` more bytes of this stream."""
+        self.owed -= size
+        self.link.codec.credit(self.number, size)
+        self.link.write()
+
+    def put_chunk(self, data: bytes) -> None:
+        """Queue bytes of the body; `push` sends them."""
+        if data:
+            self._out.append(data)
+
+    def put_end(self, trailers: Trailing = ()) -> None:
+        """Queue the end of our direction."""
+        self._ending = list(trailers)
+
+    async def push(self) -> None:
+        """Send what is queued as far as the peer's windows allow; waits for the rest, as long as it makes progress."""
+        link, codec = self.link, self.link.codec
+        self._begin()
+        while self._out:
+            if self.lost is not None:
+                raise self.lost
+            room = codec.send_room(self.number)
+            if room <= 0:
+                await self._room()
+                continue
+            data = self._out.popleft()
+            if len(data) > room:
+                self._out.appendleft(data[room:])
+                data = data[:room]
+            codec.send_chunk(self.number, data)
+            await link.flush()
+        if self._ending is not None:
+            ending, self._ending = self._ending, None
+            codec.send_end(self.number, ending)
+        await link.flush()
+        if self.lost is not None and not self.events:
+            raise self.lost
+
+    def watch_hangup(self, callback: Callable[[], None] | None) -> None:
+        """Call `callback` once if the stream is lost."""
+        self._watch = callback
+        if callback is not None and self.lost is not None:
+            self._watch = None
+            callback()
+
+    def _begin(self) -> None:
+        """Send the head, if one is due."""
+
+    async def _room(self) -> None:
+        """Wait until the peer has made room. Raises ProxyError after WRITE_PROGRESS_S without any."""
+        self.link.starved.add(self)
+        try:
+            with trio.move_on_after(WRITE_PROGRESS_S) as scope:
+                await self._woken()
+        finally:
+            self.link.starved.discard(self)
+        if scope.cancelled_caught and self.link.codec.send_room(self.number) <= 0:
+            problem = self.link.blame(f"the peer took nothing of the stream for {WRITE_PROGRESS_S:g}s", False)
+            self.link.codec.reset(self.number, CANCEL)
+            self.link.write()
+            self.lose(problem)
+            raise problem
+
+    async def _woken(self) -> None:
+        # Two tasks may wait at once (the rest of a request goes out while its answer is awaited): one event for both.
+        if self._wake is None or self._wake.is_set():
+            self._wake = trio.Event()
+        await self._wake.wait()
+
+
+class MuxOwner(Protocol):
+    """Who decides what an event of a stream that nobody has yet means; the server side and the client side."""
+
+    def on_event(self, event: Event) -> None:
+        """An event of a stream that has no end: a new request, or something late."""
+
+    def on_fed(self) -> None:
+        """All events of one read were given."""
+
+
+Blame = Callable[[str, bool], ProxyError]
+
+
+class MuxLink:
+    """See the module's text.
+
+    Attributes:
+        ends: By stream number.
+        starved: Those that wait for room to send.
+        blame: Makes the problem of a lost stream out of a sentence and whether the request was untouched: the client's
+            fault, or the endpoint's.
+    """
+
+    __slots__ = ("_gate", "_now", "_observer", "_waiting", "blame", "codec", "ends", "starved", "stream")
+
+    def __init__(self, stream: Stream, codec: Mux, observer: Observer, now: Callable[[], float], blame: Blame) -> None:
+        self.stream = stream
+        self.codec = codec
+        self.ends: dict[int, MuxEnd] = {}
+        self.starved: set[MuxEnd] = set()
+        self.blame = blame
+        self._observer = observer
+        self._now = now
+        self._gate = trio.Lock()
+        self._waiting: trio.CancelScope | None = None
+
+    async def read(self, owner: MuxOwner, idle_until: Callable[[], float], first: bytes = b"") -> str:
+        """Read until the connection is over, or until `idle_until()` (monotonic seconds) has passed; says why it ended.
+
+        `idle_until` is asked before every wait; infinite while streams are open.
+        """
+        why = ""
+        data: bytes | None = first or None
+        try:
+            while True:
+                if data is not None:
+                    self._feed(data, owner)
+                    if self.codec.over or not data:
+                        why = self.codec.over or "the peer closed the connection"
+                        break
+                self.write()
+                if self.stream.queued_bytes > HIGH_WATER_BYTES:
+                    await self.settle()
+                data = await self._receive(idle_until)
+                if data is None and (why := self._silence(idle_until)):
+                    break
+        except (StreamBroken, ProxyError) as exc:
+            why = str(exc)
+        finally:
+            self.write()
+            self._lose_all(why or "the connection was closed")
+        return why
+
+    def write(self) -> None:
+        """Write what the codec has to say; never waits."""
+        data = self.codec.take()
+        if data:
+            self.stream.write(data)
+
+    async def flush(self) -> None:
+        """`write`, and wait while the peer is slow to take it. Raises ProxyError when it takes nothing."""
+        self.write()
+        if self.stream.queued_bytes > HIGH_WATER_BYTES:
+            await self.settle()
+
+    async def settle(self) -> None:
+        """Wait while more than HIGH_WATER_BYTES are queued, as long as the peer makes progress. Raises ProxyError."""
+        async with self._gate:
+            stream = self.stream
+            try:
+                while (queued := stream.queued_bytes) > HIGH_WATER_BYTES:
+                    with trio.move_on_after(WRITE_PROGRESS_S) as scope:
+                        await stream.settle()
+                    if scope.cancelled_caught and stream.queued_bytes >= queued:
+                        stream.abort()
+                        raise self.blame(f"the peer took nothing for {WRITE_PROGRESS_S:g}s", False)
+            except StreamBroken as exc:
+                raise self.blame(str(exc), False) from None
+
+    def forget(self, end: MuxEnd) -> None:
+        """The exchange of this stream is over."""
+        if self.ends.pop(end.number, None) is not None and end.owed:
+            self.codec.credit(end.number, end.owed)
+
+    def nudge(self) -> None:
+        """Let the reading task ask again how long it may wait."""
+        if self._waiting is not None:
+            self._waiting.cancel()
+
+    def _feed(self, data: bytes, owner: MuxOwner) -> None:
+        woken: dict[int, MuxEnd] = {}
+        for event in self.codec.feed(data, self._now()):
+            end = self.ends.get(event.stream)
+            if end is None:
+                owner.on_event(event)
+            elif isinstance(event, Reset):
+                end.lose(self.blame(event.sentence, event.untouched))
+            else:
+                end.take(event)
+                woken[event.stream] = end
+        for note in self.codec.notes():
+            self._observer.codec_noted(note.kind)
+        for end in woken.values():
+            end.wake()
+        for end in [each for each in self.starved if self.codec.send_room(each.number) > 0]:
+            end.wake()
+        owner.on_fed()
+
+    async def _receive(self, idle_until: Callable[[], float]) -> bytes | None:
+        """The next bytes; None when there were none for as long as may be."""
+        limit_s = min(idle_until(), self._now() + (PING_WAIT_S if self.codec.pings_unanswered else PING_AFTER_S))
+        with trio.CancelScope(deadline=limit_s) as self._waiting:
+            return await self.stream.receive()
+        return None
+
+    def _silence(self, idle_until: Callable[[], float]) -> str:
+        """Nothing came: why that ends the connection, or "" after asking the peer whether it is there."""
+        if idle_until() <= self._now():
+            return "idle"
+        if self._waiting is not None and self._waiting.deadline > self._now():
+            return ""  # nudged
+        if self.codec.pings_unanswered:
+            return f"the peer did not answer a PING within {PING_WAIT_S:g}s"
+        if self.ends:
+            self.codec.ping()
+        return ""
+
+    def _lose_all(self, why: str) -> None:
+        for end in list(self.ends.values()):
+            end.lose(self.blame(why, False))

@@ -1,0 +1,189 @@
+"""A connection to an endpoint that carries many exchanges at once (HTTP/2), and the lease of one of its streams.
+
+Made and kept by `shared.py`; read by a task of its own, see `mux.py`. A request that the endpoint provably did not take
+(REFUSED_STREAM, above GOAWAY's last stream) says so, and may be sent again elsewhere whatever its method.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+
+from sidecar.codec.contract import CANCEL, MuxClient
+from sidecar.codec.events import Event
+from sidecar.errors import TLS_FAILED, UPSTREAM_PROTOCOL, UPSTREAM_REFUSED, UPSTREAM_RESET, ProxyError
+from sidecar.model.clusters import Endpoint
+from sidecar.model.messages import RequestHead
+from sidecar.proxy.codecs import http2_client
+from sidecar.proxy.mux import MuxEnd, MuxLink
+from sidecar.telemetry.observer import Observer
+from sidecar.transport.epoll_stream import EpollStream
+from sidecar.transport.stream import Stream
+
+
+class MuxUpstream:
+    """One connection.
+
+    Attributes:
+        rest_s: When its last exchange ended, monotonic seconds.
+        promised: Streams that were lent and have not begun yet.
+        used: Exchanges it has carried.
+    """
+
+    __slots__ = ("_got_any", "_now", "codec", "endpoint", "link", "on_closed", "promised", "rest_s", "used")
+
+    def __init__(
+        self, stream: Stream, endpoint: Endpoint, observer: Observer, now: Callable[[], float], streams: int
+    ) -> None:
+        self.endpoint = endpoint
+        self.codec: MuxClient = http2_client(streams)
+        self.link = MuxLink(stream, self.codec, observer, now, self._blame)
+        self.rest_s = now()
+        self.promised = 0
+        self.used = 0
+        self._now = now
+        self._got_any = False
+
+    @property
+    def room(self) -> int:
+        """Exchanges that it can take now."""
+        return 0 if self.link.stream.closed or self.link.stream.broken else self.codec.room - self.promised
+
+    async def run(self) -> None:
+        """Read until the connection is over, then close it."""
+        try:
+            self.link.write()
+            await self.link.read(self, self._idle_until)
+        finally:
+            self.link.stream.close()
+
+    def retire(self) -> None:
+        """Take no more exchanges; end when those under way have."""
+        self.codec.go_away()
+        self.link.write()
+        self.link.nudge()
+
+    def on_event(self, event: Event) -> None:
+        """See `MuxOwner`: late, of an exchange that is over."""
+
+    def on_fed(self) -> None:
+        """See `MuxOwner`."""
+        self._got_any = True
+
+    def over(self, lease: "MuxLease") -> None:
+        """The exchange of `lease` has ended."""
+        self.link.forget(lease)
+        self.codec.forget(lease.number)
+        self.link.write()
+        if not self.link.ends:
+            self.rest_s = self._now()
+            if self.codec.draining:
+                self.link.nudge()
+
+    def _idle_until(self) -> float:
+        return -math.inf if self.codec.draining and not self.link.ends and not self.promised else math.inf
+
+    def _blame(self, sentence: str, untouched: bool) -> ProxyError:
+        where = f"endpoint {self.endpoint.id} at {self.endpoint.address}"
+        if untouched:
+            return ProxyError(UPSTREAM_REFUSED, f"{where}: {sentence}")
+        if not self._got_any and "alert" in sentence.lower():
+            # In TLS 1.3 the server judges our certificate after our side is done: its refusal arrives as an answer.
+            return ProxyError(TLS_FAILED, f"{where} refused our certificate: {sentence}")
+        return ProxyError(UPSTREAM_RESET, f"{where}: {sentence}")
+
+
+class MuxLease(MuxEnd):
+    """One exchange on one stream of a connection; see `Lease`."""
+
+    __slots__ = ("_connection", "_head", "_over", "_wants_trailers", "fresh")
+
+    def __init__(self, connection: MuxUpstream, *, fresh: bool) -> None:
+        super().__init__(connection.link, 0)
+        self.fresh = fresh
+        self._connection = connection
+        self._head: RequestHead | None = None
+        self._wants_trailers = False
+        self._over = False
+        connection.promised += 1
+
+    @property
+    def endpoint(self) -> Endpoint:
+        """See `Lease`."""
+        return self._connection.endpoint
+
+    @property
+    def principal(self) -> str:
+        """See `Lease`."""
+        return self.link.stream.peer.principal
+
+    def put_request(self, head: RequestHead, *, wants_trailers: bool) -> None:
+        """See `Lease`."""
+        if head.upgrade and not self._connection.codec.extended_connect:
+            raise ProxyError(
+                UPSTREAM_PROTOCOL, f"endpoint {self.endpoint.id} takes no {head.upgrade.decode('latin-1')} over HTTP/2"
+            )
+        self._head = head
+        self._wants_trailers = wants_trailers
+
+    def put_end(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """See `Lease`."""
+        trailing = list(trailers)
+        if self._head is not None and not self._out and not trailing:
+            self._start(end=True)
+        else:
+            super().put_end(trailing)
+
+    def give(self, data: bytes) -> None:
+        """A connection of many streams has one reader."""
+        raise RuntimeError("bytes of a shared connection cannot be handed over")
+
+    def release(self) -> None:
+        """See `Lease`."""
+        self.discard()
+
+    def put_down(self) -> None:
+        """See `Lease`."""
+        self.discard()
+
+    def discard(self) -> None:
+        """See `Lease`: the stream is given up if it is still open; the connection goes on."""
+        if self._over:
+            return
+        self._over = True
+        connection = self._connection
+        if self.number:
+            connection.over(self)
+        else:
+            connection.promised -= 1
+
+    def abort(self) -> None:
+        """See `Lease`."""
+        if not self._over and self.number:
+            self._connection.codec.reset(self.number, CANCEL)
+        self.discard()
+
+    def spliceable(self) -> EpollStream | None:
+        """See `Lease`; the tunnel's bytes are framed."""
+        return None
+
+    def _begin(self) -> None:
+        if self._head is not None:
+            self._start(end=False)
+
+    def _start(self, *, end: bool) -> None:
+        """Send the head. Raises ProxyError UPSTREAM_REFUSED when the connection takes no more streams."""
+        connection, head = self._connection, self._head
+        assert head is not None
+        self._head = None
+        connection.promised -= 1
+        try:
+            if connection.codec.room <= 0:
+                raise ProxyError(UPSTREAM_REFUSED, f"the connection to endpoint {self.endpoint.id} is about to end")
+            self.number = connection.codec.send_request(head, end=end, wants_trailers=self._wants_trailers)
+        except ValueError as exc:
+            self._over = True
+            raise ProxyError(UPSTREAM_PROTOCOL, f"HTTP/2 cannot carry the request: {exc}") from None
+        except ProxyError:
+            self._over = True
+            raise
+        connection.used += 1
+        connection.link.ends[self.number] = self

@@ -1,0 +1,196 @@
+"""One client connection over HTTP/2: each stream becomes a request, served by a task of its own.
+
+`serve` reads, the exchanges of its streams write; see `mux.py`. A drain says GOAWAY in two steps, so that a request that
+is on its way meanwhile is still served. A stream's end costs nobody but itself: what breaks one is reset alone.
+"""
+
+import math
+from collections.abc import Callable, Iterable
+
+import trio
+
+from sidecar.codec.contract import CANCEL, MuxServer
+from sidecar.codec.events import Chunk, End, Event, Head, Trailers
+from sidecar.errors import CLIENT_GONE, ProxyError
+from sidecar.model.messages import RequestHead, ResponseHead
+from sidecar.proxy import exchange
+from sidecar.proxy.codecs import http2_server
+from sidecar.proxy.downstream import IDLE_S, linger
+from sidecar.proxy.handover import HandOver
+from sidecar.proxy.mux import MuxEnd, MuxLink
+from sidecar.proxy.side import Side
+from sidecar.proxy.worker import Worker
+from sidecar.transport.epoll_stream import EpollStream
+from sidecar.transport.stream import Peer, Stream
+
+NO_ERROR, INTERNAL_ERROR = 0x0, 0x2  # RFC 9113 section 7
+
+GOODBYE_S = 1.0  # for a client's answer to the first GOAWAY
+
+MakeSide = Callable[[], Side]
+
+
+class Http2Downstream(MuxEnd):
+    """One stream of a client; see `Downstream`."""
+
+    __slots__ = ("_codec", "_head", "_wants_trailers", "cut")
+
+    def __init__(self, link: MuxLink, codec: MuxServer, number: int, *, wants_trailers: bool) -> None:
+        super().__init__(link, number)
+        self._codec = codec
+        self._wants_trailers = wants_trailers
+        self._head: ResponseHead | None = None  # due; sent with what follows it, which may be the end
+        self.cut = False
+
+    @property
+    def peer(self) -> Peer:
+        """See `Downstream`."""
+        return self.link.stream.peer
+
+    @property
+    def wants_trailers(self) -> bool:
+        """See `Downstream`. Every HTTP/2 client can take them; `TE: trailers` says who looks at them."""
+        return self._wants_trailers
+
+    def put_interim(self, head: ResponseHead) -> None:
+        """See `Downstream`."""
+        self._codec.send_interim(self.number, head)
+
+    def put_head(self, head: ResponseHead) -> None:
+        """See `Downstream`."""
+        self._head = head
+
+    def put_tunnel(self, head: ResponseHead) -> None:
+        """See `Downstream`."""
+        self._head = head
+
+    def put_end(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
+        """See `Downstream`."""
+        trailing = list(trailers)
+        if self._head is not None and not self._out and not trailing:
+            head, self._head = self._head, None
+            self._codec.send_head(self.number, head, end=True)
+        else:
+            super().put_end(trailing)
+
+    def _begin(self) -> None:
+        if self._head is not None:
+            head, self._head = self._head, None
+            self._codec.send_head(self.number, head, end=False)
+
+    def close_after(self) -> None:
+        """The connection goes on; a drain says GOAWAY for all its streams."""
+
+    def cut_short(self) -> None:
+        """See `Downstream`."""
+        self.cut = True
+        self._codec.reset(self.number, INTERNAL_ERROR)
+        self.link.write()
+
+    def spliceable(self) -> EpollStream | None:
+        """See `Downstream`; the tunnel's bytes are framed."""
+        return None
+
+
+async def serve(stream: Stream, make_side: MakeSide, worker: Worker, first: bytes = b"") -> None:
+    """Serve a client until it or we are done. Owns `stream`; `first` are bytes read from it already."""
+    connection = _Connection(stream, make_side, worker)
+    try:
+        async with trio.open_nursery() as nursery:
+            connection.nursery = nursery
+            await connection.run(first)
+    finally:
+        stream.close()
+
+
+class _Connection:
+    """One client's connection: a link, and who serves its streams."""
+
+    __slots__ = ("_codec", "_drained_s", "_link", "_make_side", "_new", "_rest_s", "_worker", "nursery")
+
+    nursery: trio.Nursery
+
+    def __init__(self, stream: Stream, make_side: MakeSide, worker: Worker) -> None:
+        self._codec = http2_server(worker.limits.http2_streams)
+        self._link = MuxLink(stream, self._codec, worker.observer, worker.now, _client_gone)
+        self._make_side = make_side
+        self._worker = worker
+        self._new: list[tuple[Http2Downstream, RequestHead]] = []
+        self._drained_s: float | None = None
+        self._rest_s = worker.now()  # when the last stream ended
+
+    async def run(self, first: bytes) -> None:
+        """Until the connection is over and the client was told; its exchanges end by themselves then."""
+        with self._worker.told_of_drain(self._drain):
+            await self._link.read(self, self._idle_until, first)
+        await linger(self._link.stream)
+
+    def on_event(self, event: Event) -> None:
+        """See `MuxOwner`."""
+        if not isinstance(event, Head):
+            return  # of a stream whose exchange is over: an answer came before the request's end
+        head = event.head
+        assert isinstance(head, RequestHead)
+        trailers = b"trailers" in (head.get(b"te") or b"")
+        end = Http2Downstream(self._link, self._codec, event.stream, wants_trailers=trailers)
+        self._link.ends[event.stream] = end
+        self._new.append((end, head))
+
+    def on_fed(self) -> None:
+        """See `MuxOwner`: start what is new, with all that already came of it."""
+        new, self._new = self._new, []
+        for end, head in new:
+            self.nursery.start_soon(self._exchange, end, self._record(end, head))
+
+    def _record(self, end: Http2Downstream, head: RequestHead) -> HandOver:
+        events, worker = end.events, self._worker
+        complete = bool(events) and isinstance(events[-1], End) and not head.opens_tunnel
+        record = HandOver(worker.snapshot, head, worker.now(), body_complete=complete or head.opens_tunnel)
+        if complete:
+            record.body_seen = b"".join(event.data for event in events if isinstance(event, Chunk))
+            record.bytes_in = len(record.body_seen)
+            record.trailers = [field for event in events if isinstance(event, Trailers) for field in event.fields]
+            events.clear()
+            end.credit(end.owed)  # all of it is here: the window is the other streams' now
+        return record
+
+    async def _exchange(self, end: Http2Downstream, record: HandOver) -> None:
+        try:
+            await exchange.serve(record, end, self._make_side(), self._worker)
+        except Exception as bug:
+            # Whatever one stream causes must not end the others of its connection.
+            self._worker.on_bug(bug)
+            self._codec.reset(end.number, INTERNAL_ERROR)
+        except BaseException:
+            self._codec.reset(end.number, CANCEL)
+            raise
+        finally:
+            self._over(end)
+
+    def _over(self, end: Http2Downstream) -> None:
+        link = self._link
+        self._codec.reset(end.number, NO_ERROR)  # only if something of it is still open: the rest of its request
+        link.forget(end)
+        link.write()
+        if not link.ends:
+            self._rest_s = self._worker.now()
+            link.nudge()
+
+    def _idle_until(self) -> float:
+        if self._link.ends:
+            return math.inf
+        if self._drained_s is None:
+            return self._rest_s + IDLE_S
+        # At rest and draining: a request may be on its way until the client has heard of it.
+        return -math.inf if self._codec.draining else self._drained_s + GOODBYE_S
+
+    def _drain(self) -> None:
+        self._drained_s = self._worker.now()
+        self._codec.go_away(at_once=False)
+        self._link.write()
+        self._link.nudge()
+
+
+def _client_gone(sentence: str, untouched: bool) -> ProxyError:
+    del untouched
+    return ProxyError(CLIENT_GONE, f"the client left: {sentence}")

@@ -1,0 +1,184 @@
+"""Carry bytes both ways after the upstream switched protocols: WebSocket and other upgrades, CONNECT, raw TCP.
+
+Called by exchange.py in the place of `relay`. A route change does not touch it. Each direction ends by itself where
+both protocols can say so; where one cannot (TLS), an end on either side ends both. Bounded by its own idle time, over
+both directions: a tunnel that is used in one direction only is in use.
+
+A bulk flow between two plain sockets goes over to the kernel (`transport/splice.py`), which moves its bytes without
+bringing them here.
+"""
+
+import math
+from collections.abc import Awaitable, Callable
+
+import trio
+
+from sidecar.codec.events import Chunk, End
+from sidecar.errors import TUNNEL_IDLE, UPSTREAM_RESET, ProxyError
+from sidecar.model.messages import ResponseHead
+from sidecar.proxy.downstream import Downstream
+from sidecar.proxy.edits import forwarded_response
+from sidecar.proxy.handover import HandOver, Sent
+from sidecar.proxy.upstream import Lease
+from sidecar.proxy.worker import Worker
+from sidecar.transport.splice import Moved, splice_rest
+from sidecar.transport.stream import StreamBroken
+
+# Bytes that one direction moves by copy before the kernel takes over: setting up four pipe ends costs as much as
+# copying some 100 KiB, and a conversation that never gets there gains nothing.
+SPLICE_AFTER_BYTES = 256 * 1024
+
+
+async def tunnel(record: HandOver, client: Downstream, lease: Lease, head: ResponseHead, worker: Worker) -> None:
+    """Serve the tunnel until both directions have ended. Gives the lease back.
+
+    Raises:
+        ProxyError: It broke, or nothing moved for too long; the client's end has to be cut.
+    """
+    client.put_tunnel(forwarded_response(head))
+    record.status = head.status
+    record.sent_downstream = Sent.BODY
+    await client.push()
+    carrier = _Tunnel(record, client, lease, worker)
+    try:
+        await carrier.run()
+    except ProxyError:
+        lease.abort()
+        record.lease = None
+        raise
+    lease.discard()
+    record.lease = None
+
+
+class _Tunnel:
+    """The two directions of one tunnel and what they share."""
+
+    __slots__ = (
+        "_both",
+        "_bulk",
+        "_client",
+        "_ends",
+        "_idle_s",
+        "_lease",
+        "_moved_s",
+        "_problem",
+        "_record",
+        "_worker",
+    )
+
+    def __init__(self, record: HandOver, client: Downstream, lease: Lease, worker: Worker) -> None:
+        self._record = record
+        self._client = client
+        self._lease = lease
+        self._worker = worker
+        self._idle_s = _idle_s(record)
+        self._moved_s = worker.now()
+        self._both = trio.CancelScope()
+        self._bulk = False  # the kernel is to take over
+        self._ends = 0
+        self._problem: ProxyError | None = None
+
+    async def run(self) -> None:
+        """Until both directions have ended. Raises ProxyError."""
+        with self._both:
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(self._guarded, self._upstream)
+                nursery.start_soon(self._guarded, self._downstream)
+                if self._idle_s < math.inf:
+                    nursery.start_soon(self._watch)
+        if self._problem is not None:
+            raise self._problem
+        if self._bulk:
+            await self._splice()
+
+    async def _guarded(self, direction: Callable[[], Awaitable[bool]]) -> None:
+        """One direction; its failure ends both, and so does its end where the other side cannot be half closed."""
+        try:
+            whole = await direction()
+        except ProxyError as exc:
+            self._problem = self._problem or exc
+            self._both.cancel()
+            return
+        self._ends += 1
+        if not whole or self._ends == 2:
+            self._both.cancel()
+
+    async def _upstream(self) -> bool:
+        """From the client to the endpoint."""
+        client, lease, record = self._client, self._lease, self._record
+        credit = 0
+        while True:
+            event = client.pop()
+            if event is None:
+                await lease.push()
+                if credit:
+                    client.credit(credit)
+                    credit = 0
+                if self._is_bulk(record.bytes_in):
+                    return False
+                await client.fill()
+            elif isinstance(event, Chunk):
+                self._moved_s = self._worker.now()
+                record.bytes_in += len(event.data)
+                credit += event.credit
+                lease.put_chunk(event.data)
+            elif isinstance(event, End):
+                lease.put_end()
+                await lease.push()
+                return lease.half_closes
+
+    async def _downstream(self) -> bool:
+        """From the endpoint to the client."""
+        client, lease, record = self._client, self._lease, self._record
+        credit = 0
+        while True:
+            event = lease.pop()
+            if event is None:
+                await client.push()
+                if credit:
+                    lease.credit(credit)
+                    credit = 0
+                if self._is_bulk(record.bytes_out):
+                    return False
+                await lease.fill()
+            elif isinstance(event, Chunk):
+                self._moved_s = self._worker.now()
+                record.bytes_out += len(event.data)
+                credit += event.credit
+                client.put_chunk(event.data)
+            elif isinstance(event, End):
+                client.put_end()
+                await client.push()
+                return client.half_closes
+
+    async def _watch(self) -> None:
+        while (left_s := self._moved_s + self._idle_s - self._worker.now()) > 0:
+            await trio.sleep(left_s)
+        self._problem = ProxyError(TUNNEL_IDLE, f"nothing moved through the tunnel for {self._idle_s:g}s")
+        self._both.cancel()
+
+    def _is_bulk(self, moved: int) -> bool:
+        """Whether the kernel should take over now; remembers it, so that the other direction stops as well."""
+        if moved >= SPLICE_AFTER_BYTES and not self._ends and not self._bulk:
+            self._bulk = self._client.spliceable() is not None and self._lease.spliceable() is not None
+        return self._bulk
+
+    async def _splice(self) -> None:
+        client, upstream = self._client.spliceable(), self._lease.spliceable()
+        assert client is not None
+        assert upstream is not None
+        record = self._record
+        moved = Moved(record.bytes_in, record.bytes_out)
+        try:
+            await splice_rest(client, upstream, self._idle_s, moved)
+        except StreamBroken as exc:
+            raise ProxyError(UPSTREAM_RESET, f"the tunnel broke: {exc}") from None
+        except TimeoutError:
+            raise ProxyError(TUNNEL_IDLE, f"nothing moved through the tunnel for {self._idle_s:g}s") from None
+        finally:
+            record.bytes_in, record.bytes_out = moved.bytes_in, moved.bytes_out
+
+
+def _idle_s(record: HandOver) -> float:
+    route = record.route
+    return (route.policy.timeouts.tunnel_idle_s if route is not None else None) or math.inf
