@@ -11,6 +11,7 @@ from urllib.parse import urlsplit
 
 from sidecar.config import grammar
 from sidecar.config.bootstrap_checks import check_bootstrap
+from sidecar.config.capture import read_inbound, read_outbound
 from sidecar.config.environment import override
 from sidecar.config.grammar import shown
 from sidecar.config.node import Fields, Node, Source
@@ -19,6 +20,8 @@ from sidecar.config.protocols import port_protocol
 from sidecar.config.workloads import version_of
 from sidecar.config.yaml_text import read_yaml
 from sidecar.model.bootstrap import (
+    INBOUND_CAPTURE_LISTEN,
+    OUTBOUND_CAPTURE_LISTEN,
     AccessLogConfig,
     AdminConfig,
     Bootstrap,
@@ -37,6 +40,7 @@ from sidecar.model.bootstrap import (
     UnixPath,
     Upstream,
 )
+from sidecar.model.capture import UnknownDestination
 from sidecar.model.clusters import EMPTY, Protocol
 
 _SECTIONS = (
@@ -140,17 +144,20 @@ def _listeners(node: Node) -> tuple[HostPort, ...]:
 
 
 def _inbound(node: Node) -> InboundConfig:
-    got = node.fields("listen", "mtls", "ports", "app")
+    got = node.fields("listen", "mtls", "ports", "app", "capture")
     listen = got.get("listen")
     if listen is not None and listen.value == []:
         listen.complain("is an empty list; leave `inbound` out for a pure caller")
     if ("ports" in got) == ("app" in got):
         node.complain("give exactly one of: ports (a list), app (host:port, the short form for one port)")
     ports = got.maybe("ports", _inbound_ports, ()) or got.maybe("app", _short_port, ())
+    capture = got.maybe("capture", read_inbound, None)
+    default = InboundConfig(ports=()).listen if capture is None else INBOUND_CAPTURE_LISTEN
     return InboundConfig(
-        listen=InboundConfig(ports=()).listen if listen is None else _listeners(listen),
+        listen=default if listen is None else _listeners(listen),
         mtls=got.maybe("mtls", lambda field: field.choice(MtlsMode), MtlsMode.STRICT),
         ports=ports,
+        capture=capture,
     )
 
 
@@ -176,12 +183,13 @@ def _inbound_ports(node: Node) -> tuple[InboundPort, ...]:
 
 
 def _outbound(node: Node, namespace: str) -> OutboundConfig:
-    got = node.fields("listen", "capture", "upstreams")
-    capture = got.get("capture")
-    if capture is not None and capture.boolean():
-        capture.complain("transparent capture is not in this version; call through `listen` or `upstreams`")
+    got = node.fields("listen", "capture", "unknown", "upstreams")
+    capture = got.maybe("capture", read_outbound, None)
+    default = OutboundConfig().listen if capture is None else OUTBOUND_CAPTURE_LISTEN
     return OutboundConfig(
-        listen=got.maybe("listen", _listeners, OutboundConfig().listen),
+        listen=got.maybe("listen", _listeners, default),
+        capture=capture,
+        unknown=got.maybe("unknown", lambda field: field.choice(UnknownDestination), OutboundConfig().unknown),
         upstreams=tuple(_upstream(item, namespace) for item in got.maybe("upstreams", Node.items, [])),
     )
 

@@ -6,6 +6,7 @@ Skipped while a section has an error of its own, so that one mistake is one line
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from sidecar.config.capture import check_capture
 from sidecar.config.check import Ports, listed
 from sidecar.config.node import Node
 from sidecar.model.bootstrap import Bootstrap, HostPort, MtlsMode
@@ -26,6 +27,7 @@ def check_bootstrap(bootstrap: Bootstrap, root: Node) -> None:
     if root.source.problems.count == 0:
         _check_sources(bootstrap, root)
         _check_addresses(bootstrap, root)
+        check_capture(bootstrap, root)
 
 
 def check_upstreams(bootstrap: Bootstrap, root: Node, services: Ports) -> None:
@@ -99,5 +101,7 @@ def _listed_addresses(root: Node, keys: tuple[str, str], addresses: tuple[HostPo
 
 
 def _overlap(one: HostPort, other: HostPort) -> bool:
+    if {one.host, other.host} == set(_EVERYWHERE):
+        return False  # beside 0.0.0.0, [::] is bound for IPv6 alone
     same = one.host == other.host or one.host in _EVERYWHERE or other.host in _EVERYWHERE
     return one.port == other.port and same

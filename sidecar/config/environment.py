@@ -16,7 +16,8 @@ SCALARS = (
     *("node.service", "node.namespace", "node.version", "node.id", "node.account", "node.zone"),
     *("control_plane.address", "control_plane.join_file", "control_plane.cache", "control_plane.report_interval"),
     *("static", "identity.cert", "identity.key", "identity.bundle", "inbound.mtls", "inbound.app"),
-    *("outbound.capture", "admin.listen", "metrics.listen", "tracing.otlp", "tracing.sample"),
+    *("inbound.capture", "outbound.capture", "outbound.unknown", "admin.listen", "metrics.listen"),
+    *("tracing.otlp", "tracing.sample"),
     *("access_log.path", "access_log.format", "access_log.when", "workers", "fast_path"),
     *("limits.connections", "limits.headTimeout", "limits.bodyIdle", "limits.drainDelay", "limits.drainTimeout"),
 )

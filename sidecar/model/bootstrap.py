@@ -11,6 +11,7 @@ from enum import StrEnum
 from pathlib import Path
 from typing import NamedTuple
 
+from sidecar.model.capture import InboundCapture, OutboundCapture, UnknownDestination
 from sidecar.model.clusters import EMPTY, Protocol, ServiceKey
 
 
@@ -27,6 +28,9 @@ class HostPort(NamedTuple):
 # The ports of the product: Istio's numbers, so that firewalls and habits carry over.
 INBOUND_LISTEN = HostPort("0.0.0.0", 15006)  # noqa: S104 - peers are on other machines
 OUTBOUND_LISTEN = HostPort("127.0.0.1", 15001)
+# With transparent capture both families are heard: where the kernel's redirection lands (`config/capture.py: landing`).
+INBOUND_CAPTURE_LISTEN = (INBOUND_LISTEN, HostPort("::", 15006))
+OUTBOUND_CAPTURE_LISTEN = (OUTBOUND_LISTEN, HostPort("::1", 15001))
 ADMIN_LISTEN = HostPort("127.0.0.1", 15000)
 METRICS_LISTEN = HostPort("0.0.0.0", 15020)  # noqa: S104 - scrapers are on other machines
 
@@ -117,11 +121,16 @@ class InboundPort:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class InboundConfig:
-    """The side that callers reach; `ports` are all that can be reached through it."""
+    """The side that callers reach; `ports` are all that can be reached through it.
+
+    Attributes:
+        capture: Set when connections to the app's own ports may be redirected here.
+    """
 
     listen: tuple[HostPort, ...] = (INBOUND_LISTEN,)
     mtls: MtlsMode = MtlsMode.STRICT  # plain text must be asked for
     ports: tuple[InboundPort, ...]
+    capture: InboundCapture | None = None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -135,10 +144,17 @@ class Upstream:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class OutboundConfig:
-    """The side that the app calls through. `listen` is the explicit proxy by `Host`; empty switches it off."""
+    """The side that the app calls through. `listen` is the explicit proxy by `Host`; empty switches it off.
+
+    Attributes:
+        capture: Set when connections of the app to any address may be redirected here.
+        unknown: What becomes of those to an address of no known service. Passing them is the default, as in Istio: a
+            sidecar put beside a running service must not cut it off from its database.
+    """
 
     listen: tuple[HostPort, ...] = (OUTBOUND_LISTEN,)
-    capture: bool = False
+    capture: OutboundCapture | None = None
+    unknown: UnknownDestination = UnknownDestination.PASS
     upstreams: tuple[Upstream, ...] = ()
 
 

@@ -7,7 +7,7 @@ the rest.
 
 import resource
 import socket
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Collection
 from pathlib import Path
 
 import trio
@@ -28,16 +28,25 @@ def allow_open_files(wanted: int) -> None:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
 
 
-def bind(name: str, host: str, port: int) -> socket.socket:
+def bind(name: str, host: str, port: int, *, beside: Collection[tuple[str, int]] = ()) -> socket.socket:
     """A listening TCP socket.
+
+    Args:
+        beside: All addresses of the same listener. `::` leaves IPv4 to 0.0.0.0 where both are listed with one port;
+            else it takes both.
 
     Raises:
         ConfigError: The address cannot be had; the sentence names listener, address and what to do.
     """
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as exc:
+        raise ConfigError([_cannot_listen(name, f"{host}:{port}", exc)]) from None
     try:
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if host == "::" and port and ("0.0.0.0", port) in beside:  # noqa: S104 - compared, not bound
+            sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
         sock.bind((host, port))
         sock.listen(BACKLOG)
     except OSError as exc:
@@ -78,6 +87,7 @@ def _nobody_answers(path: str) -> bool:
 def _cannot_listen(name: str, address: str, exc: OSError) -> str:
     hint = {
         98: "another process listens there; stop it or choose another port (0 picks a free one)",
+        97: "this machine has no IPv6; list IPv4 addresses only",
         99: "no interface of this machine has that address",
         13: "ports below 1024 need privileges; choose a higher one",
     }.get(exc.errno or 0, "choose another address")
