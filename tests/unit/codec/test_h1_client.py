@@ -346,3 +346,31 @@ def test_a_resumed_codec_notices_truncation() -> None:
         codec.feed(b"")
 
     assert caught.value.fault.flag == "UC"
+
+
+# How long the upstream keeps an idle connection
+
+
+@pytest.mark.parametrize(
+    ("line", "seconds"),
+    [
+        (b"Keep-Alive: timeout=5", 5.0),
+        (b"keep-alive: max=100 , Timeout = 75", 75.0),
+        (b'Keep-Alive: timeout="5"', 5.0),
+        (b"Keep-Alive: timeout=0", 0.0),
+        (b"Keep-Alive: timeout=5, timeout=6", 5.0),
+        (b"X: 1", None),
+        (b"Keep-Alive: max=5", None),
+        (b"Keep-Alive: timeout", None),
+        (b"Keep-Alive: timeout=-1", None),
+        (b"Keep-Alive: timeout=1e9", None),
+        (b"Keep-Alive: timeout=" + b"9" * 10_000, None),
+    ],
+)
+def test_the_upstream_says_how_long_it_keeps_the_connection(line: bytes, seconds: float | None) -> None:
+    _, codec = receive(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n" + line + b"\r\n\r\n", close=False)
+
+    assert codec.reusable
+    assert codec.keep_alive_s == seconds
+    codec.encode_request(head())
+    assert codec.keep_alive_s is None
