@@ -12,6 +12,7 @@ import pytest
 
 # Tool -> the Debian package that brings it.
 PACKAGES = {
+    "apt-get": "apt",
     "chromium": "chromium",
     "curl": "curl",
     "h2load": "nghttp2-client",
