@@ -31,15 +31,27 @@ def main() -> None:
     """
 
 
-@main.command()
+@main.command(context_settings={"allow_interspersed_args": False})
 @click.option("-c", "--config", type=click.Path(path_type=Path), help="Bootstrap file.")
 @click.option("--listen", metavar="ADDR", help="Listen here, without a file: 127.0.0.1:8000 or :8000.")
 @click.option("--to", metavar="ADDR[,ADDR...]", help="Send requests there.")
 @click.option("--admin", metavar="ADDR", help="Admin address with --listen; default: a free port on loopback.")
 @click.option("--metrics", metavar="ADDR", help="Metrics address with --listen; default: a free port on loopback.")
-def run(config: Path | None, listen: str | None, to: str | None, admin: str | None, metrics: str | None) -> None:
-    """Run the data plane: from a file (-c FILE), or as a one-command proxy (--listen ADDR --to ADDR)."""
-    _end(lambda: _run(config, listen, to, admin, metrics))
+@click.argument("command", nargs=-1, type=click.UNPROCESSED)
+def run(
+    config: Path | None,
+    listen: str | None,
+    to: str | None,
+    admin: str | None,
+    metrics: str | None,
+    command: tuple[str, ...],
+) -> None:
+    """Run the data plane: from a file (-c FILE), or as a one-command proxy (--listen ADDR --to ADDR).
+
+    With a command (sidecar run -c FILE -- python app.py) that service is started once the sidecar is ready, gets the
+    signals after its callers were led away, and gives the exit status.
+    """
+    _end(lambda: _run(config, listen, to, admin, metrics, command))
 
 
 @main.command()
@@ -73,17 +85,24 @@ def _end(command: Callable[[], int]) -> None:
     sys.exit(status)
 
 
-def _run(config: Path | None, listen: str | None, to: str | None, admin: str | None, metrics: str | None) -> int:
+def _run(
+    config: Path | None,
+    listen: str | None,
+    to: str | None,
+    admin: str | None,
+    metrics: str | None,
+    command: tuple[str, ...],
+) -> int:
     from sidecar.app import life, quick
 
     if config is not None:
         if listen or to or admin or metrics:
             return _usage("-c FILE says it all; --listen, --to, --admin and --metrics are for running without a file")
         loaded = _from_file(config)
-        return life.run(loaded.bootstrap, loaded.snapshot)
+        return life.run(loaded.bootstrap, loaded.snapshot, command=command)
     if listen is None or to is None:
         return _usage("either -c FILE, or --listen ADDR with --to ADDR[,ADDR...]")
-    return life.run(quick.bootstrap(listen, admin, metrics), quick.snapshot(to))
+    return life.run(quick.bootstrap(listen, admin, metrics), quick.snapshot(to), command=command)
 
 
 def _from_file(config: Path) -> "Loaded":

@@ -1,7 +1,7 @@
 """Requests and answers of the admin listeners, as its endpoints see them."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass
 
 JSON_TYPE = "application/json"
@@ -30,10 +30,11 @@ class AdminAnswer:
 
 @dataclass(frozen=True, slots=True)
 class Route:
-    """What is done at a path, and by which method: `GET` (then `HEAD` too) or `POST`."""
+    """What is done at a path, and by which method: `GET` (then `HEAD` too) or `POST`. `first` is awaited before."""
 
     method: str
     handle: Callable[[AdminRequest], AdminAnswer]
+    first: Callable[[], Awaitable[None]] | None = None
 
     @property
     def allow(self) -> str:

@@ -113,7 +113,7 @@ class AdminServer:
             with trio.fail_after(self._limits.head_s):
                 fits = await self._skip_body(stream, codec)
             too_long = f"the request body is longer than {self._limits.body_bytes} bytes"
-            answer = self._answer(head) if fits else refusal(413, too_long)
+            answer = await self._answer(head) if fits else refusal(413, too_long)
         except h11.RemoteProtocolError as exc:
             if codec.our_state not in (h11.IDLE, h11.SEND_RESPONSE):
                 return False
@@ -154,7 +154,7 @@ class AdminServer:
                 break
         return True
 
-    def _answer(self, head: h11.Request) -> AdminAnswer:
+    async def _answer(self, head: h11.Request) -> AdminAnswer:
         """What the request gets. Never raises."""
         fields = dict(head.headers)
         target = head.target.decode("ascii", "replace")
@@ -174,6 +174,8 @@ class AdminServer:
         except ValueError:
             return refusal(400, f"the query has more than {_MAX_QUERY_FIELDS} fields")
         try:
+            if route.first is not None:
+                await route.first()
             return route.handle(AdminRequest(method, path, values, fields.get(b"accept")))
         except Exception as exc:  # a bug in a page about traffic must not end the traffic; it is shown to who asked
             return refusal(500, f"{path} failed: {type(exc).__name__}: {exc}")

@@ -1,6 +1,7 @@
-"""A worker with its sockets: reactor, listeners, and the proxy's shared state, in one nursery.
+"""The data plane of one process: reactor, listeners, and the proxy's shared state, in one nursery.
 
-Told what to serve through `link.py`'s contract; knows nothing of where configuration comes from.
+Told what to serve by calls; knows nothing of where configuration comes from. Its two sides end one after the other:
+when callers are gone the app may still need to make calls.
 """
 
 import socket
@@ -43,8 +44,10 @@ def bind_all(bootstrap: Bootstrap) -> list[Bound]:
     made: list[Bound] = []
     try:
         if bootstrap.inbound is not None:
-            made += [Bound("inbound", bind("inbound.listen", *address)) for address in bootstrap.inbound.listen]
-        made += [Bound("outbound", bind("outbound.listen", *address)) for address in bootstrap.outbound.listen]
+            listen = bootstrap.inbound.listen
+            made += [Bound("inbound", bind("inbound.listen", *address, beside=listen)) for address in listen]
+        listen = bootstrap.outbound.listen
+        made += [Bound("outbound", bind("outbound.listen", *address, beside=listen)) for address in listen]
         for upstream in bootstrap.outbound.upstreams:
             name = f"outbound {upstream.service}:{upstream.port}"
             fixed = (upstream.service, upstream.port)
@@ -56,11 +59,21 @@ def bind_all(bootstrap: Bootstrap) -> list[Bound]:
     return made
 
 
+class _Side:
+    """The listeners of one side: closed by `accepting`, and `done` once the last of their connections is."""
+
+    def __init__(self) -> None:
+        self.bound: list[Bound] = []
+        self.accepting = trio.CancelScope()
+        self.done = trio.Event()
+
+
 class DataPlane:
     """See the module's text.
 
     Attributes:
         worker: The proxy's shared state.
+        inbound_worker: The inbound side's, another one where there are both sides: a drain is of a whole Worker.
         contexts: The identity in use, as TLS contexts; None before there is one.
     """
 
@@ -75,49 +88,79 @@ class DataPlane:
         self._bootstrap = bootstrap
         self._reactor = Reactor(on_bug)
         self.contexts: Contexts | None = None
-        sample = bootstrap.tracing.sample if bootstrap.tracing is not None else 0.0
-        self.worker = Worker(
-            bootstrap.node,
-            SocketDialer(self._reactor, self._client_context),
-            observer,
-            rng,
-            trio.current_time,
-            on_bug=on_bug,
-            limits=bootstrap.limits,
-            directory=directory,
-            sample=sample,
-        )
-        self._accepting = trio.CancelScope()
+        dialer = SocketDialer(self._reactor, self._client_context)
+
+        def worker() -> Worker:
+            return Worker(
+                bootstrap.node,
+                dialer,
+                observer,
+                rng,
+                trio.current_time,
+                on_bug=on_bug,
+                limits=bootstrap.limits,
+                directory=directory,
+                sample=bootstrap.tracing.sample if bootstrap.tracing is not None else 0.0,
+            )
+
+        outbound = bootstrap.outbound
+        self.worker = worker()
+        both = bootstrap.inbound is not None and (outbound.listen or outbound.upstreams)
+        self.inbound_worker = worker() if both else self.worker
+        self._workers = (self.worker, self.inbound_worker) if both else (self.worker,)
+        self._inbound, self._outbound = _Side(), _Side()
 
     def switch(self, snapshot: Snapshot) -> None:
         """Serve new requests with this configuration."""
-        self.worker.switch(snapshot)
+        for worker in self._workers:
+            worker.switch(snapshot)
 
     def identify(self, contexts: Contexts) -> None:
         """Use this identity for new connections; those that are up keep theirs."""
         self.contexts = contexts
-        self.worker.identity = contexts.identity.spiffe_id
+        for worker in self._workers:
+            worker.identity = contexts.identity.spiffe_id
 
     async def run(self, bound: list[Bound]) -> None:
-        """Serve until `stop_accepting` and the last connection, or until cancelled. Owns the sockets."""
+        """Serve until both sides were finished and the last connection ended, or until cancelled. Owns the sockets."""
+        self._inbound.bound += [one for one in bound if one.name == "inbound"]
+        self._outbound.bound += [one for one in bound if one.name != "inbound"]
         try:
             async with trio.open_nursery() as background:
                 background.start_soon(self._reactor.run)
-                background.start_soon(self.worker.run)
-                async with trio.open_nursery() as connections:
-                    listeners = Listeners(self.worker, self._reactor, connections)
-                    with self._accepting:
-                        async with trio.open_nursery() as accepting:
-                            for one in bound:
-                                accepting.start_soon(self._serve, listeners, one)
+                for worker in self._workers:
+                    background.start_soon(worker.run)
+                async with trio.open_nursery() as sides:
+                    sides.start_soon(self._run_side, self._inbound, self.inbound_worker)
+                    sides.start_soon(self._run_side, self._outbound, self.worker)
                 background.cancel_scope.cancel()
         finally:
-            self.worker.pool.close()
-            self.worker.inbound_pool.close()
+            for worker in self._workers:
+                worker.pool.close()
+                worker.inbound_pool.close()
 
-    def stop_accepting(self) -> None:
-        """Close the listeners; connections go on until their drain ends them."""
-        self._accepting.cancel()
+    async def finish_inbound(self) -> None:
+        """Accept no callers any more, and wait until the requests under way have their answers. Not bounded."""
+        self._inbound.accepting.cancel()
+        if self._inbound.bound:
+            self.inbound_worker.drain()
+        await self._inbound.done.wait()
+
+    async def finish(self) -> None:
+        """The same of both sides: afterwards `run` returns."""
+        await self.finish_inbound()
+        self._outbound.accepting.cancel()
+        self.worker.drain()
+        await self._outbound.done.wait()
+
+    async def _run_side(self, side: _Side, worker: Worker) -> None:
+        async with trio.open_nursery() as connections:
+            listeners = Listeners(worker, self._reactor, connections)
+            with side.accepting:
+                async with trio.open_nursery() as accepting:
+                    for one in side.bound:
+                        accepting.start_soon(self._serve, listeners, one)
+        side.done.set()
 
     async def _serve(self, listeners: Listeners, bound: Bound) -> None:
         inbound = self._bootstrap.inbound

@@ -1,24 +1,46 @@
 """The life of the process: bind, start, serve, drain, end.
 
-A port that is taken, a file that is wrong: told before anything runs. The first SIGTERM drains: not ready at once,
-accepting for the drain delay so that callers can hear of it, then the answers under way, then exit status 0. SIGINT
-(Ctrl-C) drains without the delay. A second signal ends at once. SIGHUP opens the access log anew.
+A port that is taken, a file that is wrong: told before anything runs. The first SIGTERM drains, in this order: not
+ready at once; accepting for the drain delay, so that callers can hear of it; no new callers; the answers under way;
+then the service, if we started it; and only then the outbound side, because a service that ends may still make calls.
+SIGINT (Ctrl-C) drains without the delay. A second signal ends at once. SIGHUP opens the access log anew and reads the
+static folder again.
+
+With a service (`sidecar run -- COMMAND`) SIGQUIT drains as well, since that is how some servers are told to stop; the
+signal that began the drain is the one that the service gets. HUP, USR1 and USR2 go straight on to it. When the service
+ends by itself, so do we; the exit status is always the service's.
 """
 
+import os
+import resource
 import signal
 import sys
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from random import Random
 
 import trio
 
 from sidecar.app.data_plane import Bound, bind_all
-from sidecar.app.holder import Holder
+from sidecar.app.holder import Holder, MakePlane
+from sidecar.app.notify import Notifier
+from sidecar.app.one_worker import OneWorker
+from sidecar.app.plane import Plane
+from sidecar.app.reaper import bury, is_process_one, same_group
+from sidecar.app.service import Service, check_command
+from sidecar.errors import ConfigError
 from sidecar.model.bootstrap import Bootstrap
 from sidecar.model.snapshot import Snapshot
+from sidecar.proxy.worker import Directory
 from sidecar.transport.listen import allow_open_files, bound_address
 
 Say = Callable[[str], None]
 MAX_UNRAISABLE = 20  # lines in a process's life; more say nothing new
+START_S = 60.0  # a service whose sidecar is not ready by then is not started; whoever started us tries again
+LOOK_S = 0.05  # how soon the service starts once the sidecar is ready
+AFTER_SERVICE_S = 2.0  # for what a service that has ended left under way: nobody waits for the answers
+FAILED = 1
+_ENDING = (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+_FORWARDED = (signal.SIGHUP, signal.SIGUSR1, signal.SIGUSR2)
 
 
 def to_stderr(line: str) -> None:
@@ -26,73 +48,168 @@ def to_stderr(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
-def run(bootstrap: Bootstrap, snapshot: Snapshot | None = None, say: Say = to_stderr) -> int:
+def run(
+    bootstrap: Bootstrap, snapshot: Snapshot | None = None, say: Say = to_stderr, command: Sequence[str] = ()
+) -> int:
     """Run a sidecar until it is told to end; return its exit status.
 
     Args:
-        snapshot: What to serve when there is neither a control plane nor a folder.
+        snapshot: What to serve when there is no control plane.
+        command: The service to start once the sidecar is ready, and to end with.
 
     Raises:
         ConfigError, UnreadableError: It cannot start; nothing was left running.
     """
+    if command:
+        check_command(command)
+    open_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     allow_open_files(2 * bootstrap.limits.connections)
     bound = bind_all(bootstrap)
+    service = Service(command, open_files, say) if command else None
+
+    def make_plane(rng: Random, directory: Directory) -> Plane:
+        return OneWorker(bootstrap, bound, rng, directory, say, shares_log=service is not None)
+
+    return _run(bootstrap, snapshot, make_plane, bound, service, say)
+
+
+def _run(
+    bootstrap: Bootstrap,
+    snapshot: Snapshot | None,
+    make_plane: MakePlane,
+    bound: list[Bound],
+    service: Service | None,
+    say: Say,
+) -> int:
+    listening = [(one.name, bound_address(one.sock)) for one in bound]
     try:
-        holder = Holder(bootstrap, snapshot, say)
+        holder = Holder(bootstrap, snapshot, make_plane, say)
     except BaseException:
         for one in bound:
             one.sock.close()
         raise
     sys.unraisablehook = _bounded_hook(say)
-    return trio.run(_life, holder, bound, say)
+    life = _Life(holder, listening, service, say)
+    return trio.run(life.live)
 
 
-async def _life(holder: Holder, bound: list[Bound], say: Say) -> int:
-    with trio.open_signal_receiver(signal.SIGTERM, signal.SIGINT, signal.SIGHUP) as signals:
+class _Life:
+    """The tasks of the process around its holder."""
+
+    def __init__(self, holder: Holder, listening: list[tuple[str, str]], service: Service | None, say: Say) -> None:
+        self._holder = holder
+        self._listening = listening
+        self._service = service
+        self._say = say
+        self._notifier = Notifier(os.environ)
+        self._status = 0
+        self._stop_with = int(signal.SIGTERM)  # what the service gets
+
+    async def live(self) -> int:
+        """From the first task to the exit status."""
+        holder, service = self._holder, self._service
+        with trio.open_signal_receiver(*self._signals()) as signals:
+            async with trio.open_nursery() as nursery:
+                holder.start(nursery, self._listening)
+                for name, address in holder.listening:
+                    self._say(f"listening {name} {address}")
+                nursery.start_soon(self._watch, signals, nursery.cancel_scope)
+                if service is not None:
+                    nursery.start_soon(self._run_service, service)
+                nursery.start_soon(
+                    self._notifier.keep_told, holder.not_ready if service is not None else holder.not_started
+                )
+                await holder.ending.wait()
+                self._notifier.stopping()
+                await self._drain()
+                nursery.cancel_scope.cancel()
+        self._say("stopped")
+        if service is not None and service.status is not None:
+            return service.status
+        return self._status
+
+    def _signals(self) -> list[signal.Signals]:
+        wanted = [signal.SIGTERM, signal.SIGINT, signal.SIGHUP]
+        if self._service is not None:
+            wanted += [signal.SIGQUIT, signal.SIGUSR1, signal.SIGUSR2]
+        if is_process_one():
+            wanted.append(signal.SIGCHLD)
+        return wanted
+
+    async def _watch(self, signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+        holder, seen = self._holder, 0
+        async for number in signals:
+            if number in _ENDING:
+                seen += 1
+                if seen > 1:
+                    self._say("second signal: ending at once")
+                    scope.cancel()
+                    return
+                self._say(f"{signal.Signals(number).name}: draining; once more ends at once")
+                self._stop_with = number
+                holder.end(delay=number != signal.SIGINT)
+            elif number == signal.SIGCHLD:
+                await bury(self._is_ours)
+            if number == signal.SIGHUP:
+                self._reload()
+            if number in _FORWARDED and self._service is not None:
+                self._service.tell(number)
+
+    def _reload(self) -> None:
+        self._notifier.reloading()
+        try:
+            self._holder.plane.reopen_log()  # what logrotate sends after it moved the file away
+        except ConfigError as problem:
+            self._say(f"{problem}; the access log goes on where it was")
+        self._holder.source.reread()
+        self._notifier.tell("READY=1")
+
+    def _is_ours(self, pid: int) -> bool:
+        service = self._service.pid if self._service is not None else None
+        return pid == service or same_group(pid)
+
+    async def _run_service(self, service: Service) -> None:
+        """Start the service once the sidecar by itself is ready, and end with it."""
+        holder = self._holder
+        with trio.move_on_after(START_S) as waiting:
+            while holder.not_started():  # noqa: ASYNC110 - put together from parts that tell nobody when they change
+                await trio.sleep(LOOK_S)
+        if waiting.cancelled_caught:
+            reasons = "; ".join(holder.not_started())
+            self._say(f"not ready within {START_S:g} s, so the service was not started: {reasons}")
+            self._status = FAILED
+        elif not holder.draining:
+            await service.run()
+            if not holder.draining:
+                self._say(f"the service ended with status {service.status}")
+        holder.end(delay=False)
+
+    async def _drain(self) -> None:
+        holder, service = self._holder, self._service
+        limits, plane = holder.bootstrap.limits, holder.plane
+        if holder.drain_delay:
+            await self._unless_gone(trio.sleep, limits.drain_delay_s)
+        until_s = trio.current_time() + limits.drain_timeout_s
+        with trio.CancelScope(deadline=until_s):
+            await self._unless_gone(plane.finish_inbound)
+        if service is not None:
+            await service.end(self._stop_with, limits.drain_timeout_s)
+            until_s = trio.current_time() + AFTER_SERVICE_S
+        with trio.CancelScope(deadline=until_s):
+            await plane.finish()
+        await holder.farewell()
+
+    async def _unless_gone(self, wait: Callable[..., Awaitable[None]], *arguments: float) -> None:
+        """Wait, but not for callers of a service that has ended."""
         async with trio.open_nursery() as nursery:
-            holder.start(nursery)
-            holder.listening += [(one.name, bound_address(one.sock)) for one in bound]
-            for name, address in holder.listening:
-                say(f"listening {name} {address}")
-            serving = trio.Event()
-
-            async def serve() -> None:
-                await holder.data_plane.run(bound)
-                serving.set()
-
-            nursery.start_soon(serve)
-            nursery.start_soon(_watch, holder, signals, nursery.cancel_scope, say)
-            await holder.ending.wait()
-            await _drain(holder, serving)
+            if self._service is not None:
+                nursery.start_soon(self._cancel_when_gone, self._service, nursery.cancel_scope)
+            await wait(*arguments)
             nursery.cancel_scope.cancel()
-    say("stopped")
-    return 0
 
-
-async def _watch(holder: Holder, signals: AsyncIterator[int], scope: trio.CancelScope, say: Say) -> None:
-    seen = 0
-    async for number in signals:
-        if number == signal.SIGHUP:
-            holder.log_writer.reopen()  # what logrotate sends after it moved the file away
-            continue
-        seen += 1
-        if seen > 1:
-            say("second signal: ending at once")
-            scope.cancel()
-            return
-        say(f"{signal.Signals(number).name}: draining; once more ends at once")
-        holder.end(delay=number == signal.SIGTERM)
-
-
-async def _drain(holder: Holder, serving: trio.Event) -> None:
-    limits = holder.bootstrap.limits
-    if holder.drain_delay:
-        await trio.sleep(limits.drain_delay_s)
-    holder.data_plane.stop_accepting()
-    holder.data_plane.worker.drain()
-    with trio.move_on_after(limits.drain_timeout_s):
-        await serving.wait()
-    await holder.farewell()
+    async def _cancel_when_gone(self, service: Service, scope: trio.CancelScope) -> None:
+        await service.gone.wait()
+        scope.cancel()
 
 
 def _bounded_hook(say: Say) -> Callable[["sys.UnraisableHookArgs"], None]:

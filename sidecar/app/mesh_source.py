@@ -5,7 +5,7 @@ restart needs no control plane; how old it is shows in `/config`, in the metrics
 """
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from random import Random
 from typing import Any, Protocol
 
@@ -30,8 +30,11 @@ class Home(Protocol):
     """What the source needs of the holder."""
 
     bootstrap: Bootstrap
-    metrics: Metrics
     listening: list[tuple[str, str]]
+
+    @property
+    def metrics(self) -> Metrics:
+        """What was counted, of all workers."""
 
     def switch(self, snapshot: Snapshot) -> None:
         """Serve new requests with this configuration."""
@@ -138,6 +141,13 @@ class MeshSource:
     def describe(self) -> dict[str, object]:
         """See `Source`."""
         return {"kind": "control plane", **self.client.status()}
+
+    def reloads(self) -> Sequence[tuple[str, int]]:
+        """See `Source`: a push is not a reload."""
+        return ()
+
+    def reread(self) -> None:
+        """See `Source`: the control plane says when there is something new."""
 
     def ready_changed(self) -> None:
         """See `Source`."""

@@ -1,24 +1,32 @@
-"""Where configuration and identity come from: the contract, and the source that needs no control plane.
+"""Where configuration and identity come from: the contract, and the source that is fixed at the start.
 
-A source tells the holder of every new snapshot and identity through the two callbacks it is made with; `mesh_source.py`
-is the one that holds a control plane's stream.
+A source tells its home of every new snapshot and identity. `folder_source.py` watches a static folder, and
+`mesh_source.py` holds a control plane's stream.
 """
 
-from collections.abc import Callable
+from collections.abc import Sequence
 from typing import Protocol
 
 import trio
 
-from sidecar.errors import ConfigError
+from sidecar.control.identity import watch_files
 from sidecar.model.bootstrap import IdentityFiles
 from sidecar.model.snapshot import Snapshot
 from sidecar.proxy.worker import Directory, NoDirectory
 from sidecar.transport.identity import Identity
 
-REREAD_S = 5.0  # csi-driver-spiffe and cert-manager swap files in place, hours before the old ones expire
 
-NewSnapshot = Callable[[Snapshot], None]
-NewIdentity = Callable[[Identity], None]
+class Home(Protocol):
+    """Who puts in force what a source finds."""
+
+    def switch(self, snapshot: Snapshot) -> None:
+        """Serve new requests with this configuration."""
+
+    def identify(self, identity: Identity) -> None:
+        """Use this identity for new connections."""
+
+    def say(self, line: str) -> None:
+        """A line for the person who runs this."""
 
 
 class Source(Protocol):
@@ -53,6 +61,12 @@ class Source(Protocol):
     def describe(self) -> dict[str, object]:
         """For `/config`: kind, and what a person wants to know of the connection."""
 
+    def reloads(self) -> Sequence[tuple[str, int]]:
+        """(result, how many) of the times that the configuration was read again; empty where nothing is."""
+
+    def reread(self) -> None:
+        """Somebody asks (SIGHUP) to look at once for what changed."""
+
     def ready_changed(self) -> None:
         """The app or the process became ready, or stopped being so."""
 
@@ -61,29 +75,16 @@ class Source(Protocol):
 
 
 class FixedSource:
-    """Flags or a static folder, read once at the start, and an identity in files that somebody else renews.
+    """A snapshot from flags, and an identity in files that somebody else renews.
 
-    `kind` and `where` say for `/config` where the snapshot came from. Raises ConfigError when the identity files cannot
-    be used at the start; later a bad file leaves the old identity in place.
+    Raises ConfigError when the identity files cannot be used at the start; later a bad file leaves the old identity.
     """
 
-    def __init__(
-        self,
-        snapshot: Snapshot,
-        kind: str,
-        where: str,
-        files: IdentityFiles | None,
-        identify: NewIdentity,
-        say: Callable[[str], None],
-    ) -> None:
+    def __init__(self, snapshot: Snapshot, files: IdentityFiles | None, home: Home) -> None:
         self.snapshot = snapshot
-        self._kind = kind
-        self._where = where
         self._files = files
-        self._identity = _read(files) if files is not None else None
-        self._identify = identify
-        self._say = say
-        self._complaint = ""
+        self._home = home
+        self._identity = Identity.from_files(files.cert, files.key, files.bundle) if files is not None else None
 
     @property
     def directory(self) -> Directory:
@@ -93,29 +94,16 @@ class FixedSource:
     def start(self) -> None:
         """See `Source`."""
         if self._identity is not None:
-            self._identify(self._identity)
+            self._home.identify(self._identity)
 
     async def run(self) -> None:
-        """Look every few seconds whether the identity files have changed; for ever."""
-        while True:
-            await trio.sleep(REREAD_S)
-            if self._files is not None:
-                await self._reread(self._files)
+        """See `Source`."""
+        if self._files is not None:
+            await watch_files(self._files, self._identity, self._renewed, self._home.say)
 
-    async def _reread(self, files: IdentityFiles) -> None:
-        try:
-            identity = await trio.to_thread.run_sync(_read, files)
-        except ConfigError as exc:
-            line = f"identity files: {exc.problems[0]}; the identity in use stays"
-            if line != self._complaint:
-                self._say(line)
-            self._complaint = line
-            return
-        self._complaint = ""
-        if identity != self._identity:
-            self._identity = identity
-            self._identify(identity)
-            self._say(f"identity renewed: {identity.spiffe_id}")
+    def _renewed(self, identity: Identity) -> None:
+        self._home.identify(identity)
+        self._home.say(f"identity renewed: {identity.spiffe_id}")
 
     def age_s(self) -> float:
         """Always current: nothing else decides."""
@@ -135,7 +123,14 @@ class FixedSource:
 
     def describe(self) -> dict[str, object]:
         """See `Source`."""
-        return {"kind": self._kind, "where": self._where}
+        return {"kind": "flags", "where": ""}
+
+    def reloads(self) -> Sequence[tuple[str, int]]:
+        """See `Source`."""
+        return ()
+
+    def reread(self) -> None:
+        """See `Source`."""
 
     def ready_changed(self) -> None:
         """See `Source`."""
@@ -143,7 +138,3 @@ class FixedSource:
     async def farewell(self) -> None:
         """See `Source`."""
         await trio.lowlevel.checkpoint()
-
-
-def _read(files: IdentityFiles) -> Identity:
-    return Identity.from_files(files.cert, files.key, files.bundle)

@@ -16,6 +16,7 @@ class Facts:
         version: Of this software.
         config_age_s: Seconds since the control plane last said that the configuration is current.
         config_rejected: Resources refused since the start.
+        config_reloads: (result `applied` or `rejected`, how often) of reading a static folder again.
         cert_not_after_s: Unix seconds; None without an identity.
         log_dropped: Log lines that were dropped because nobody took them in time.
         upstream_connections: (service, state `active` or `idle`, how many) of each pool.
@@ -26,6 +27,7 @@ class Facts:
     config_version: int = 0
     config_age_s: float = 0.0
     config_rejected: int = 0
+    config_reloads: Sequence[tuple[str, int]] = ()
     cert_not_after_s: float | None = None
     log_dropped: int = 0
     spans_exported: int = 0

@@ -39,6 +39,7 @@ _TABLE: dict[str, tuple[str, tuple[str, ...], str]] = {
     "sidecar_config_version": ("gauge", (), "Revision of the newest configuration applied."),
     "sidecar_config_age_seconds": ("gauge", (), "Since the configuration was last known to be current."),
     "sidecar_config_rejected_total": ("counter", (), "Resources refused; the last good one stays."),
+    "sidecar_config_reloads_total": ("counter", ("result",), "Times that the static folder was read again."),
     "sidecar_cert_expiry_timestamp_seconds": ("gauge", (), "When the workload's certificate ends, Unix time."),
     "sidecar_retries_total": ("counter", ("service", "result"), "Tries after the first, by how the request ended."),
     "sidecar_retries_refused_total": ("counter", ("service", "reason"), "Failed tries that no further one followed."),
@@ -118,6 +119,7 @@ def own_values(metrics: Metrics, facts: Facts, process: ProcessStats | None, now
     ejected = Counter(str(cluster.service) for cluster, _ in metrics.ejected_now(now_s))
     values: dict[str, _Rows] = {
         "sidecar_build_info": [((facts.version,), 1)],
+        "sidecar_config_reloads_total": [((result,), count) for result, count in facts.config_reloads],
         "sidecar_retries_total": list(small["retries"].items()),
         "sidecar_retries_refused_total": list(small["retries_refused"].items()),
         "sidecar_ejections_total": list(small["ejections"].items()),

@@ -121,7 +121,7 @@ def test_apps_have_a_native_sidecar_that_does_not_wait_for_them(name: str) -> No
 
     assert beside["restartPolicy"] == "Always"
     # /ready says no until the app accepts, and the app is not started before this probe succeeds.
-    assert beside["startupProbe"]["httpGet"] == {"path": "/metrics", "port": "metrics"}
+    assert beside["startupProbe"]["httpGet"] == {"path": "/started", "port": "metrics"}
     assert beside["readinessProbe"]["httpGet"] == {"path": "/ready", "port": "metrics"}
     assert named == {"mesh": 15006, "metrics": 15020}
 

@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass, field
 
+from sidecar.admin.process import process_stats
 from sidecar.model.bootstrap import LogWhen
-from sidecar.telemetry.facts import Facts
+from sidecar.telemetry.facts import Facts, ProcessStats
 from sidecar.telemetry.metrics import Metrics
 
 
@@ -13,6 +14,7 @@ class FakeView:
 
     metrics: Metrics = field(default_factory=lambda: Metrics(service="orders", namespace="shop"))
     reasons: list[str] = field(default_factory=list)
+    unstarted: list[str] = field(default_factory=list)
     alive: bool = True
     did: list[str] = field(default_factory=list)
 
@@ -21,6 +23,15 @@ class FakeView:
 
     def facts(self) -> Facts:
         return Facts(version="0.1.0", config_version=7)
+
+    async def refresh(self) -> None:
+        self.did.append("refresh")
+
+    def process(self) -> ProcessStats | None:
+        return process_stats()
+
+    def started(self) -> list[str]:
+        return self.unstarted
 
     def live(self) -> bool:
         return self.alive

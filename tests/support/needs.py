@@ -26,6 +26,7 @@ PACKAGES = {
     "npm": "npm",
     "openssl": "openssl",
     "promtool": "prometheus",
+    "systemd-analyze": "systemd",
     "wrk": "wrk",
 }
 _SYSTEM_FOLDERS = ("/usr/sbin", "/sbin")  # not on everybody's PATH; ip and nft live there

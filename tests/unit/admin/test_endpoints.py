@@ -39,6 +39,21 @@ def test_live_and_ready_say_so_by_status_and_word() -> None:
     assert said(ask(view, "/ready")) == {"ready": False, "reasons": ["no configuration has arrived yet"]}
 
 
+def test_started_has_reasons_of_its_own() -> None:
+    view = FakeView(reasons=["the app does not accept connections at 127.0.0.1:8080"])
+    assert said(ask(view, "/started")) == {"started": True, "reasons": []}
+    view.unstarted = ["no identity yet"]
+    assert ask(view, "/started").status == 503
+    assert said(ask(view, "/started")) == {"started": False, "reasons": ["no identity yet"]}
+
+
+def test_what_is_counted_elsewhere_is_asked_for_first() -> None:
+    view = FakeView()
+    routes = admin_routes(view) | metrics_routes(view)
+    asking = {path for path, route in routes.items() if route.first is not None}
+    assert asking == {"/clusters", "/stats", "/metrics", "/stats/prometheus"}
+
+
 def test_what_runs_is_shown() -> None:
     view = FakeView()
     view.metrics.request_done(done())
@@ -87,7 +102,7 @@ def test_metrics_come_in_the_form_that_was_asked_for() -> None:
 
 def test_network_sees_numbers_and_readiness_only() -> None:
     routes = metrics_routes(FakeView())
-    assert set(routes) == {"/metrics", "/stats/prometheus", "/ready"}
+    assert set(routes) == {"/metrics", "/stats/prometheus", "/started", "/ready"}
     assert {route.method for route in routes.values()} == {"GET"}
 
 
