@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 from hypothesis import strategies as st
 
-from sidecar.codec.events import Chunk, End, Event, Head, Interim, Trailers
+from sidecar.codec.events import Chunk, End, Event, Head, Interim, Trailers, Tunnel
 from sidecar.codec.h1_client import H1Client
 from sidecar.codec.h1_server import H1Server
 from sidecar.errors import Fault, ProxyError
@@ -34,7 +34,7 @@ def head_facts(head: AnyHead) -> tuple[object, ...]:
     """Everything a head says."""
     framing = (head.fields, head.content_length, head.chunked, head.keep_alive, head.version)
     if isinstance(head, RequestHead):
-        return (head.method, head.target, head.authority, *framing)
+        return (head.method, head.target, head.authority, head.upgrade, *framing)
     return (head.status, head.reason, *framing)
 
 
@@ -50,7 +50,7 @@ class Transcript:
         """Add events; they have to come in a legal order."""
         for event in events:
             match event:
-                case Head(head):
+                case Head(head) | Tunnel(head):
                     assert not self.messages or self.messages[-1].complete
                     self.messages.append(Message(head))
                 case Interim(head):
@@ -93,7 +93,10 @@ def every(size: int, stream: bytes) -> range:
 
 
 def serve(stream: bytes, cuts: Iterable[int] = (), *, close: bool = True) -> Transcript:
-    """Feed a client's bytes to a server codec that answers each request with 204 as soon as it is complete."""
+    """Feed a client's bytes to a server codec that answers each request with 204 as soon as it is complete.
+
+    A request for a tunnel is the last: whether bytes came ahead of its answer depends on how they were cut.
+    """
     codec = H1Server()
     got = Transcript()
     try:
@@ -112,6 +115,9 @@ def serve(stream: bytes, cuts: Iterable[int] = (), *, close: bool = True) -> Tra
 def _answer(codec: H1Server, events: list[Event], got: Transcript) -> None:
     got.take(events)
     while got.messages and got.messages[-1].complete and events:
+        head = got.messages[-1].head
+        if isinstance(head, RequestHead) and head.opens_tunnel:
+            codec.close_after()
         codec.encode_head(ResponseHead(204, []))
         codec.encode_end()
         if not codec.keep_alive:
@@ -121,11 +127,11 @@ def _answer(codec: H1Server, events: list[Event], got: Transcript) -> None:
 
 
 def receive(
-    stream: bytes, cuts: Iterable[int] = (), *, method: bytes = b"GET", close: bool = True
+    stream: bytes, cuts: Iterable[int] = (), *, method: bytes = b"GET", upgrade: bytes = b"", close: bool = True
 ) -> tuple[Transcript, H1Client]:
     """Feed an upstream's bytes to a client codec whose request with `method` was sent."""
     codec = H1Client()
-    codec.encode_request(RequestHead(method, b"/", b"x", [(b"Host", b"x")]))
+    codec.encode_request(RequestHead(method, b"/", b"x", [(b"Host", b"x")], upgrade=upgrade))
     got = Transcript()
     try:
         for piece in pieces(stream, cuts):
