@@ -14,6 +14,7 @@ from sidecar.config.bootstrap_checks import check_bootstrap
 from sidecar.config.capture import read_inbound, read_outbound
 from sidecar.config.environment import override
 from sidecar.config.grammar import shown
+from sidecar.config.limits import read_limits
 from sidecar.config.node import Fields, Node, Source
 from sidecar.config.problems import Problems
 from sidecar.config.protocols import port_protocol
@@ -91,7 +92,7 @@ def _bootstrap(got: Fields, file: str) -> Bootstrap:
         metrics=got.maybe("metrics", _metrics, MetricsConfig()),
         tracing=got.maybe("tracing", _tracing, None),
         access_log=got.maybe("access_log", lambda field: _access_log(field, folder), AccessLogConfig()),
-        limits=got.maybe("limits", _limits, ProcessLimits()),
+        limits=got.maybe("limits", read_limits, ProcessLimits()),
         fast_path=got.maybe("fast_path", Node.boolean, True),
     )
 
@@ -250,15 +251,4 @@ def _access_log(node: Node, folder: Path) -> AccessLogConfig:
         path=path if path == "-" else str(folder / PurePath(path)),
         format=got.maybe("format", lambda field: field.one_of(("json",)), "json"),
         when=got.maybe("when", lambda field: field.choice(LogWhen), LogWhen.ERRORS),
-    )
-
-
-def _limits(node: Node) -> ProcessLimits:
-    got, base = node.fields("connections", "headTimeout", "bodyIdle", "drainDelay", "drainTimeout"), ProcessLimits()
-    return ProcessLimits(
-        connections=got.maybe("connections", lambda field: field.integer(1, 1_000_000), base.connections),
-        head_timeout_s=got.maybe("headTimeout", Node.seconds, base.head_timeout_s),
-        body_idle_s=got.maybe("bodyIdle", Node.seconds, base.body_idle_s),
-        drain_delay_s=got.maybe("drainDelay", lambda field: field.seconds(at_least=0.0), base.drain_delay_s),
-        drain_timeout_s=got.maybe("drainTimeout", lambda field: field.seconds(at_least=0.0), base.drain_timeout_s),
     )

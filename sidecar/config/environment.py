@@ -8,6 +8,7 @@ import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 
+from sidecar.config.limits import SETTINGS
 from sidecar.config.node import Node, Source
 from sidecar.config.problems import Problem
 
@@ -19,7 +20,7 @@ SCALARS = (
     *("inbound.capture", "outbound.capture", "outbound.unknown", "admin.listen", "metrics.listen"),
     *("tracing.otlp", "tracing.sample"),
     *("access_log.path", "access_log.format", "access_log.when", "workers", "fast_path"),
-    *("limits.connections", "limits.headTimeout", "limits.bodyIdle", "limits.drainDelay", "limits.drainTimeout"),
+    *SETTINGS,
 )
 LISTS = ("inbound.listen", "outbound.listen")
 

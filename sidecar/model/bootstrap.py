@@ -197,14 +197,54 @@ class AccessLogConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ProcessLimits:
-    """Bounds of the process and of each connection to it."""
+    """Bounds of the process and of each connection to it, so that no peer can take what others need.
 
-    connections: int = 10_000  # clients at once, all listeners; stay below half of the descriptor limit
-    head_timeout_s: float = 10.0  # a head that trickles in for longer is an attack; NGINX gives 60
-    body_idle_s: float = 30.0  # a request body without one byte of progress
-    http2_streams: int = 100  # requests at once on one HTTP/2 connection; RFC 9113 section 6.5.2 recommends no fewer
-    drain_delay_s: float = 5.0  # time for callers to hear that this endpoint leaves, before it stops accepting
-    drain_timeout_s: float = 30.0  # then requests under way may end; Kubernetes kills after 30 s by default
+    A connection that one of them ends counts in `sidecar_limits_reached_total{limit}`, under the setting's name; a
+    request that one of them ends shows its flag besides. Zero switches off those that say so. What is not a setting,
+    because other parts rest on it: a head has at most 100 fields and 60 KiB (431 DPE, codec/grammar.py), a connection
+    buffers at most 64 KiB each way and as much ahead of its turn (transport/stream.py), 64 KiB of each HTTP/2 stream.
+
+    Attributes:
+        connections: Clients at once, all listeners; more wait in the kernel's backlog. Each may need a connection to an
+            endpoint too, so the process also stays below half of its descriptor limit, and says so when that is less.
+        head_timeout_s: For a whole request head from its first byte, 408 DPE. One that trickles in for longer is an
+            attack; NGINX gives 60.
+        first_request_s: For the first byte on a new connection. Who connects and says nothing holds a place for
+            nothing; browsers connect ahead of need, and give up within a minute themselves.
+        idle_s: Between requests on a kept connection. Long, because only the client knows when it needs it next;
+            Envoy's.
+        body_idle_s: A request body without one byte, 408 DPE; also the grace that `body_min_bytes_per_s` gives.
+        body_min_bytes_per_s: Slowest request body, 408 DPE, while we wait for the client; 0: off. 1 KiB/s is below any
+            modem, and bounds what a connection can hold up by sending one byte now and then.
+        write_progress_s: A client that takes no byte of its answer, DC. As long as a mobile phone may be in a tunnel.
+        tunnel_idle_s: Bytes in neither direction of a tunnel that no route's policy speaks for; 0: off. Envoy's for
+            TCP.
+        detect_s: For what a client speaks to show, where no protocol is declared. Then it is taken for a protocol in
+            which the server speaks first, and its endpoint has been dialled meanwhile.
+        connection_age_s: Of a mutual TLS connection to us, give or take a tenth; then it ends in order (GOAWAY,
+            `Connection: close`). 0: off. Bounds how long an identity that was withdrawn or renewed stays in use.
+        http2_streams: Requests at once on one HTTP/2 connection; RFC 9113 section 6.5.2 recommends no fewer.
+        http2_ping_s: Silence on an HTTP/2 connection with streams open before we ask whether its peer is there; 0: off.
+        http2_ping_timeout_s: For the answer. Then the connection is closed.
+        drain_delay_s: Time for callers to hear that this endpoint leaves, before it stops accepting.
+        drain_timeout_s: Then requests under way may end; Kubernetes kills after 30 s by default.
+    """
+
+    connections: int = 10_000
+    head_timeout_s: float = 10.0
+    first_request_s: float = 60.0
+    idle_s: float = 3600.0
+    body_idle_s: float = 30.0
+    body_min_bytes_per_s: int = 1024
+    write_progress_s: float = 30.0
+    tunnel_idle_s: float = 3600.0
+    detect_s: float = 0.2
+    connection_age_s: float = 3600.0
+    http2_streams: int = 100
+    http2_ping_s: float = 30.0
+    http2_ping_timeout_s: float = 10.0
+    drain_delay_s: float = 5.0
+    drain_timeout_s: float = 30.0
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -53,6 +53,7 @@ _TABLE: dict[str, tuple[str, tuple[str, ...], str]] = {
     "sidecar_protocol_detected_total": (
         "counter", ("listener", "protocol"), "Connections to ports without a declared protocol, by what they spoke."
     ),
+    "sidecar_limits_reached_total": ("counter", ("limit",), "Connections that a limit ended or made wait."),
     "sidecar_codec_notes_total": ("counter", ("kind",), "What peers did that a codec refused or counted."),
     "sidecar_shadow_decisions_total": (
         "counter", ("service", "policy", "decision"), "What policies in mode shadow would have done."
@@ -130,6 +131,7 @@ def own_values(metrics: Metrics, facts: Facts, process: ProcessStats | None, now
         "sidecar_downstream_connections_opened_total": list(small["opened"].items()),
         "sidecar_peers_refused_total": list(small["peers_refused"].items()),
         "sidecar_protocol_detected_total": list(small["detected"].items()),
+        "sidecar_limits_reached_total": list(small["limits"].items()),
         "sidecar_codec_notes_total": list(small["codec_notes"].items()),
         "sidecar_shadow_decisions_total": list(small["shadowed"].items()),
     }

@@ -136,7 +136,7 @@ class Metrics(Observer):
         self.small: dict[str, Counter[tuple[str, ...]]] = {
             name: Counter()
             for name in ("retries", "retries_refused", "ejections", "peers_refused", "dials", "shadowed", "opened",
-                         "detected", "codec_notes")
+                         "detected", "codec_notes", "limits")
         }  # fmt: skip
         self.downstream: Counter[str] = Counter()
         self._series: dict[Labels, Series] = {}
@@ -197,6 +197,10 @@ class Metrics(Observer):
     def protocol_detected(self, listener: str, kind: str) -> None:
         """Count what a client spoke."""
         self._count("detected", (listener, kind))
+
+    def limit_reached(self, limit: str) -> None:
+        """Count what a limit ended or held up."""
+        self._count("limits", (limit,))
 
     def codec_noted(self, kind: str) -> None:
         """Count what a peer did to a codec."""

@@ -168,6 +168,9 @@ class Observer:
     def protocol_detected(self, listener: str, kind: str) -> None:
         """A client of a port without a declared protocol spoke so, or not in time: a word of proxy/detect.py."""
 
+    def limit_reached(self, limit: str) -> None:
+        """A limit of `ProcessLimits` ended a connection or made it wait; its setting's name, such as `firstRequest`."""
+
     def codec_noted(self, kind: str) -> None:
         """A codec refused or counted something that a peer did (`rapid-reset`); words from a fixed set."""
 
@@ -225,6 +228,11 @@ class Observers(Observer):
         """See `Observer`."""
         for observer in self.each:
             observer.shadowed(policy, service, decision)
+
+    def limit_reached(self, limit: str) -> None:
+        """See `Observer`."""
+        for observer in self.each:
+            observer.limit_reached(limit)
 
     def codec_noted(self, kind: str) -> None:
         """See `Observer`."""

@@ -113,10 +113,14 @@ def test_what_was_detected_is_counted_by_listener() -> None:
     ]
 
 
-def test_what_peers_did_to_codecs_is_counted() -> None:
+def test_what_peers_did_and_met_is_counted() -> None:
     metrics = fresh()
-    metrics.codec_noted("rapid-reset")
-    assert printed(metrics)["sidecar_codec_notes"] == [({"kind": "rapid-reset"}, 1)]
+    observers = Observers((metrics,))
+    observers.codec_noted("rapid-reset")
+    observers.limit_reached("firstRequest")
+    found = printed(metrics)
+    assert found["sidecar_codec_notes"] == [({"kind": "rapid-reset"}, 1)]
+    assert found["sidecar_limits_reached"] == [({"limit": "firstRequest"}, 1)]
 
 
 def test_observers_tell_each_of_a_connection() -> None:
