@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from sidecar import __version__
+from sidecar import __version__, cli_capture
 from sidecar.errors import ConfigError, UnreadableError
 
 if TYPE_CHECKING:
@@ -83,6 +83,9 @@ def _end(command: Callable[[], int]) -> None:
         print(f"sidecar: a bug: {exc!r:.300} (SIDECAR_DEBUG=1 shows where)", file=sys.stderr)
         status = FAILED
     sys.exit(status)
+
+
+cli_capture.add_to(main, _end)
 
 
 def _run(

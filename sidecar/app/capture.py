@@ -1,7 +1,8 @@
 """Hand rules to the kernel: runs `nft -f -`, and says in one line why it did not work.
 
-The rules come from `config/capture_rules.py`. Needs nftables' own program and CAP_NET_ADMIN in the network namespace whose
-traffic is captured; the running sidecar needs neither. Everything is one transaction: after a failure all is as before.
+The rules come from `config/capture_rules.py`. Needs nftables' own program and CAP_NET_ADMIN in the network namespace
+whose traffic is captured; the running sidecar needs neither. Everything is one transaction: after a failure all is as
+before.
 """
 
 import grp
@@ -14,6 +15,10 @@ from sidecar.errors import ConfigError
 
 NFT_LIMIT_S = 20.0  # takes 20 ms; a kernel that loads its modules first takes seconds
 _SYSTEM_FOLDERS = ("/usr/sbin", "/sbin")  # nft lives there, and not on everybody's PATH
+_NOT_ALLOWED = (
+    "the kernel lets only a network administrator change rules: run as root (sudo), or in a container with the "
+    "capability NET_ADMIN"
+)
 _MAX_LINES = 5  # of nft's own words
 
 
@@ -39,10 +44,7 @@ def transact(rules: str) -> None:
 def refusal_lines(said: str) -> list[str]:
     """What nft complained of, in words that say what to do; its own words where only they help."""
     if "Operation not permitted" in said:
-        return [
-            "the kernel lets only a network administrator change rules: run as root (sudo), "
-            "or in a container with the capability NET_ADMIN"
-        ]
+        return [_NOT_ALLOWED]
     lines = [line for line in said.splitlines() if line.strip()][:_MAX_LINES] or ["it gave no reason"]
     hint = ""
     if any(words in said for words in ("No such file or directory", "not supported", "Protocol error")):
