@@ -16,6 +16,7 @@ import resource
 import signal
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from dataclasses import replace
 from random import Random
 
 import trio
@@ -31,7 +32,7 @@ from sidecar.errors import ConfigError
 from sidecar.model.bootstrap import Bootstrap
 from sidecar.model.snapshot import Snapshot
 from sidecar.proxy.worker import Directory
-from sidecar.transport.listen import allow_open_files, bound_address
+from sidecar.transport.listen import OWN_FILES, bound_address, clients_within
 
 Say = Callable[[str], None]
 MAX_UNRAISABLE = 20  # lines in a process's life; more say nothing new
@@ -63,7 +64,7 @@ def run(
     if command:
         check_command(command)
     open_files = resource.getrlimit(resource.RLIMIT_NOFILE)
-    allow_open_files(2 * bootstrap.limits.connections)
+    bootstrap = _within_open_files(bootstrap, say)
     bound = bind_all(bootstrap)
     service = Service(command, open_files, say) if command else None
 
@@ -71,6 +72,20 @@ def run(
         return OneWorker(bootstrap, bound, rng, directory, say, shares_log=service is not None)
 
     return _run(bootstrap, snapshot, make_plane, bound, service, say)
+
+
+def _within_open_files(bootstrap: Bootstrap, say: Say) -> Bootstrap:
+    """The bootstrap with no more clients at once than there are descriptors for."""
+    wanted = bootstrap.limits.connections
+    fit = clients_within(wanted)
+    if fit == wanted:
+        return bootstrap
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    say(
+        f"warning: limits.connections: {wanted} clients at once need {2 * wanted + OWN_FILES} open files, "
+        f"the process may have {soft}; it takes {fit} (raise its RLIMIT_NOFILE, or write connections: {fit})"
+    )
+    return replace(bootstrap, limits=replace(bootstrap.limits, connections=fit))
 
 
 def _run(

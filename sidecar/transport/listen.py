@@ -18,6 +18,8 @@ from sidecar.transport.epoll_stream import address_text
 BACKLOG = 1024
 # No descriptor left (EMFILE, ENFILE) or no memory: wait for some to be freed rather than spin on accept.
 PAUSE_S = 0.1
+# Descriptors for everything but clients and their endpoints: listeners, log, control plane, health checks, pipes.
+OWN_FILES = 64
 
 
 def allow_open_files(wanted: int) -> None:
@@ -26,6 +28,17 @@ def allow_open_files(wanted: int) -> None:
     wanted = wanted if hard == resource.RLIM_INFINITY else min(wanted, hard)
     if soft != resource.RLIM_INFINITY and soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def clients_within(wanted: int) -> int:
+    """How many of `wanted` clients at once the process has descriptors for, after raising its limit as far as it may.
+
+    Each may need a second one, for its endpoint. Above that accepting would fail, and so would dials for those
+    already here; below it only the next client waits.
+    """
+    allow_open_files(2 * wanted + OWN_FILES)
+    soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
+    return wanted if soft == resource.RLIM_INFINITY else max(1, min(wanted, (soft - OWN_FILES) // 2))
 
 
 def bind(name: str, host: str, port: int, *, beside: Collection[tuple[str, int]] = ()) -> socket.socket:
