@@ -15,7 +15,7 @@ from sidecar.codec.h1_write import ROOM_BYTES, BodyWriter, request_line, write_h
 from sidecar.codec.head_rules import response_head
 from sidecar.codec.websocket import WEBSOCKET, WEBSOCKET_ACCEPT, WEBSOCKET_KEY, accept_value
 from sidecar.errors import UPSTREAM_CLOSED, UPSTREAM_PROTOCOL, ProxyError
-from sidecar.model.messages import RequestHead, ResponseHead
+from sidecar.model.messages import Fields, RequestHead, ResponseHead
 
 TIMEOUT_MAX_DIGITS = 9  # of Keep-Alive; more seconds than a connection lives
 INTERIM_MAX_COUNT = 10  # 1xx responses before the final one; a flood of them would never time out
@@ -83,7 +83,7 @@ class H1Client:
         own = [b"TE: trailers", b"Connection: TE"] if wants_trailers else []
         if head.upgrade:
             own[1:] = [b"Upgrade: " + head.upgrade, b"Connection: upgrade, TE" if own else b"Connection: upgrade"]
-        if not any(name.lower() == b"host" for name, _ in head.fields):  # asked by HTTP/1.0, or by another protocol
+        if not _has_host(head.fields):  # asked by HTTP/1.0, or by another protocol
             own.append(b"Host: " + head.authority)
         if length is None:
             own.append(b"Transfer-Encoding: chunked")
@@ -91,7 +91,7 @@ class H1Client:
             own.append(b"Content-Length: %d" % length)
         written = write_head(request_line(head.method, head.target), head.fields, own)
         self._writer = BodyWriter(length, chunked=length is None)
-        if head.upgrade or head.method == b"CONNECT":
+        if head.opens_tunnel:
             self._ask(head)
         return written
 
@@ -237,3 +237,9 @@ class H1Client:
         if rest:
             self._spoilt = True  # a second answer is how a response queue is poisoned
         self._writer = None
+
+
+def _has_host(fields: Fields) -> bool:
+    if fields and fields[0][0].lower() == b"host":  # where nearly everybody writes it
+        return True
+    return any(name.lower() == b"host" for name, _ in fields)

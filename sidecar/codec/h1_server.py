@@ -5,8 +5,9 @@ client sends ahead of its turn is held, up to a bound, and then no longer read. 
 another protocol: it belongs to that protocol if the switch is agreed to, and to nobody if it is not. The caller owns
 the socket.
 
-Cost of one proxied exchange, this and h1_client.py with end_to_end, on the test machine (CPython 3.11): 16 us with 3
-fields each way, 30 us with 12, 56 us with 3 and a chunked answer, of which h11 takes 40.
+Cost of one proxied exchange, this and h1_client.py with end_to_end, on the test machine (CPython 3.11): 17 us with 3
+fields each way, 27 us with 12, 22 us with 3 and a chunked answer (60 us while h11 read it). A read of 64 KiB with
+chunks of one byte takes 3.4 ms (40 ms).
 """
 
 from sidecar.codec.body import BodyReader, BodyUntilClose, body_reader

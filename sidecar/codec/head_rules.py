@@ -21,7 +21,7 @@ from sidecar.codec.grammar import (
     why_no_request,
     why_no_response,
 )
-from sidecar.codec.target import canonical_target
+from sidecar.codec.target import CANONICAL, canonical_target
 from sidecar.codec.websocket import WEBSOCKET, WEBSOCKET_KEY, is_key
 from sidecar.errors import (
     BODY_TOO_BIG,
@@ -66,11 +66,7 @@ def request_head(raw: bytes) -> RequestHead:
     _set_framing(head, version, MALFORMED)
     if head.content_length is None and not head.chunked:
         head.content_length = 0  # a request without framing has no body (RFC 9112 section 6.3)
-    if method == b"CONNECT":
-        head = _connecting(head)
-    elif target.startswith(b"/"):
-        head.target = canonical_target(target)
-    else:
+    if CANONICAL.fullmatch(target) is None or method == b"CONNECT":
         head = _retargeted(head)
     if head.get(b"upgrade") is not None or head.get(b"http2-settings") is not None:
         head = _upgrading(head)
@@ -173,7 +169,12 @@ def _checked_authority(value: bytes, where: str) -> bytes:
 
 
 def _retargeted(head: RequestHead) -> RequestHead:
-    """The head for a target that is not simply a path."""
+    """The head for a target that is not simply a path in canonical form."""
+    if head.method == b"CONNECT":
+        return _connecting(head)
+    if head.target.startswith(b"/"):
+        head.target = canonical_target(head.target)
+        return head
     if head.target == b"*" and head.method == b"OPTIONS":
         return head
     match = ABSOLUTE.fullmatch(head.target)

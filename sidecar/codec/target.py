@@ -15,7 +15,7 @@ from sidecar.codec.grammar import shown
 from sidecar.errors import MALFORMED, ProxyError
 
 # A target in canonical form already. No segment begins with a dot: `/.well-known/` takes the long way and stays.
-_CANONICAL = re.compile(rb'(?:/(?!\.)[!"$&-.0->@-\[\]-~]*+)++(?:\?[!"$-~]*+)?+')
+CANONICAL = re.compile(rb'(?:/(?!\.)[!"$&-.0->@-\[\]-~]*+)++(?:\?[!"$-~]*+)?+')
 _VISIBLE = re.compile(rb"[!-~]*+")
 _ESCAPE = re.compile(rb"%([0-9A-Fa-f][0-9A-Fa-f])?+")
 # A dot segment to whoever decodes `%2F` or `%5C`, or cuts a segment at `;` (servlet containers do).
@@ -33,7 +33,7 @@ def canonical_target(target: bytes) -> bytes:
             ASCII; the path has a backslash, a malformed escape (`%zz`, `%4`), an escaped control character, or a dot
             segment that only shows after `%2F` or `%5C` is decoded or a parameter is cut off (`/..%2Fa`, `/..;/a`).
     """
-    if _CANONICAL.fullmatch(target) is not None:
+    if CANONICAL.fullmatch(target) is not None:
         return target
     path, mark, query = target.partition(b"?")
     if not path.startswith(b"/"):
