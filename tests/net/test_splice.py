@@ -1,6 +1,7 @@
 """A flow that the kernel moves: every byte, each end by itself, resets, silence, slow readers, nothing left open."""
 
 import errno
+import fcntl
 import hashlib
 import os
 import select
@@ -164,6 +165,15 @@ async def test_what_the_kernel_does_not_splice_is_copied(stream: type[EpollStrea
 
 async def test_without_a_pipe_it_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(splice, "MAX_PIPES", 1)
+    async with relay() as flow:
+        await both_ways(flow, 3_000_001, 2_000_001)
+
+
+async def test_without_memory_for_a_pipe_it_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object) -> int:
+        raise PermissionError(errno.EPERM, "fs.pipe-user-pages-soft")
+
+    monkeypatch.setattr(fcntl, "fcntl", refuse)
     async with relay() as flow:
         await both_ways(flow, 3_000_001, 2_000_001)
 
