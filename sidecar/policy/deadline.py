@@ -13,7 +13,7 @@ import math
 from sidecar.model.policies import Timeouts
 
 DEADLINE_HEADER = b"x-mesh-timeout-ms"
-MAX_HEADER_MS = 86_400_000  # a day: nobody waits longer, and no peer can make a number that is costly to read
+MAX_HEADER_MS = 86_400_000  # a day and more is "no limit": streams may stay, and no number is costly to read
 _MAX_DIGITS = 12
 INBOUND_FACTOR = 2.0  # as Kuma: the server side must never cut first
 
@@ -33,7 +33,7 @@ def ends_at(
         policy_request_s: The policy's time for a request, or the route's; seconds.
         header: Value of DEADLINE_HEADER as received. One that is not a whole number of milliseconds from 1 on is
             ignored, not refused: it may only shorten a wait, and an old or foreign client must not fail for it.
-            More than a day is taken as a day.
+            A day or more says that there is no limit, which is not the same as saying nothing.
         inbound: True on the side of the called app.
         verified: The header came from a peer whose identity was checked; without it, inbound ignores the header.
         grpc_s: What the caller's `grpc-timeout` allows (policy/grpc.py). Anybody's word: it only shortens.
@@ -45,8 +45,8 @@ def ends_at(
         limits_s = (told_s, grpc_s, None)
     else:
         limits_s = (INBOUND_FACTOR * policy_request_s if policy_request_s else None, grpc_s, None)
-    known_s = [limit_s for limit_s in limits_s if limit_s is not None]
-    return now_s + min(known_s) if known_s else None
+    ends_s = now_s + min((limit_s for limit_s in limits_s if limit_s is not None), default=math.inf)
+    return None if ends_s == math.inf else ends_s
 
 
 def asked_s(request_s: float | None, timeouts: Timeouts, *, in_route: bool) -> float | None:
@@ -59,7 +59,7 @@ def asked_s(request_s: float | None, timeouts: Timeouts, *, in_route: bool) -> f
 
 
 def remaining_header(ends_at_s: float, now_s: float) -> bytes:
-    """What is left of a request as DEADLINE_HEADER's value: whole milliseconds, at least 1, at most a day.
+    """What is left of a request as DEADLINE_HEADER's value: whole milliseconds, at least 1, at most a day (no limit).
 
     Rounded up, so that the next hop does not give up a moment before this one.
     """
@@ -83,5 +83,7 @@ def try_limit_s(
 def _read_s(header: bytes | None) -> float | None:
     if header is None or len(header) > _MAX_DIGITS or not header.isdigit():
         return None
-    told_ms = min(int(header), MAX_HEADER_MS)
+    told_ms = int(header)
+    if told_ms >= MAX_HEADER_MS:
+        return math.inf
     return told_ms / 1000.0 if told_ms else None

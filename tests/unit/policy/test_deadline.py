@@ -75,8 +75,11 @@ def test_a_malformed_header_is_ignored(header: bytes) -> None:
     assert ends_at(15.0, header, NOW_S) == 1015.0
 
 
-def test_more_than_a_day_is_a_day() -> None:
-    assert ends_at(None, b"999999999999", NOW_S) == NOW_S + 86_400.0
+def test_a_day_and_more_is_no_limit_and_not_the_same_as_silence() -> None:
+    assert ends_at(None, b"999999999999", NOW_S) is None
+    assert ends_at(15.0, b"%d" % MAX_HEADER_MS, NOW_S) == 1015.0
+    assert ends_at(15.0, b"%d" % MAX_HEADER_MS, NOW_S, inbound=True, verified=True) is None
+    assert ends_at(15.0, b"%d" % (MAX_HEADER_MS - 1), NOW_S, inbound=True, verified=True) == NOW_S + 86_399.999
 
 
 @pytest.mark.parametrize(
@@ -107,7 +110,11 @@ def test_no_header_breaks_it_or_lengthens_what_our_caller_gets(
     header: bytes, policy_s: float, verified: bool, inbound: bool
 ) -> None:
     end_s = ends_at(policy_s, header, NOW_S, inbound=inbound, verified=verified)
-    assert end_s is not None
+    if end_s is None:
+        assert inbound
+        assert verified
+        assert int(header) >= MAX_HEADER_MS
+        return
     assert end_s > NOW_S
     if not inbound:
         assert end_s <= NOW_S + policy_s
