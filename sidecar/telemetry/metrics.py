@@ -53,8 +53,18 @@ class Histogram:
 
     def add(self, other: "Histogram") -> None:
         """Add another histogram of the same bounds."""
-        self.counts = [mine + theirs for mine, theirs in zip(self.counts, other.counts, strict=True)]
-        self.sum += other.sum
+        self.put(other.counts, other.sum)
+
+    def put(self, counts: list[int], total: float) -> None:
+        """Add counts as another histogram of the same bounds holds them, and their sum."""
+        self.counts = [mine + theirs for mine, theirs in zip(self.counts, counts, strict=True)]
+        self.sum += total
+
+    def take(self) -> tuple[list[int], float]:
+        """Counts and sum; both begin anew."""
+        taken = (self.counts, self.sum)
+        self.counts, self.sum = [0] * len(self.counts), 0.0
+        return taken
 
 
 class Series:
@@ -155,9 +165,9 @@ class Metrics(Observer):
             self._observe(done)
         if done.attempts > 1:
             result = "failure" if failed(done) else "success"
-            self._count("retries", (service_name(done.service), result), done.attempts - 1)
+            self.count("retries", (service_name(done.service), result), done.attempts - 1)
         if done.retry_denied:
-            self._count("retries_refused", (service_name(done.service), done.retry_denied))
+            self.count("retries_refused", (service_name(done.service), done.retry_denied))
 
     def tcp_opened(self, done: RequestDone) -> None:
         """Count a TCP connection that has its endpoint."""
@@ -169,7 +179,7 @@ class Metrics(Observer):
 
     def ejected(self, event: Ejected) -> None:
         """Count an ejection, and remember until when it holds."""
-        self._count("ejections", (str(event.cluster.service), "shadow" if event.shadow else "enforce"))
+        self.count("ejections", (str(event.cluster.service), "shadow" if event.shadow else "enforce"))
         if event.shadow:
             return
         if len(self._ejected_until_s) >= self.max_series:
@@ -179,12 +189,12 @@ class Metrics(Observer):
 
     def peer_refused(self, event: PeerRefused) -> None:
         """Count a refused peer."""
-        self._count("peers_refused", (event.reporter, event.reason))
+        self.count("peers_refused", (event.reporter, event.reason))
 
     def downstream_opened(self, listener: str) -> None:
         """Count a client connection."""
         self.downstream[listener] += 1
-        self._count("opened", (listener,))
+        self.count("opened", (listener,))
 
     def downstream_closed(self, listener: str) -> None:
         """The connection is gone."""
@@ -192,23 +202,23 @@ class Metrics(Observer):
 
     def upstream_dialled(self, cluster: ClusterKey, result: str) -> None:
         """Count a dial."""
-        self._count("dials", (str(cluster.service), result))
+        self.count("dials", (str(cluster.service), result))
 
     def protocol_detected(self, listener: str, kind: str) -> None:
         """Count what a client spoke."""
-        self._count("detected", (listener, kind))
+        self.count("detected", (listener, kind))
 
     def limit_reached(self, limit: str) -> None:
         """Count what a limit ended or held up."""
-        self._count("limits", (limit,))
+        self.count("limits", (limit,))
 
     def codec_noted(self, kind: str) -> None:
         """Count what a peer did to a codec."""
-        self._count("codec_notes", (kind,))
+        self.count("codec_notes", (kind,))
 
     def shadowed(self, policy: str, service: ServiceKey, decision: str) -> None:
         """Count what a policy would have done."""
-        self._count("shadowed", (str(service), policy, decision))
+        self.count("shadowed", (str(service), policy, decision))
 
     # --- read ---------------------------------------------------------------------------------------------------
 
@@ -237,6 +247,10 @@ class Metrics(Observer):
             _add(sums, _totals(series))
         return list(sums.values())
 
+    def ejected_for(self, now_s: float) -> list[tuple[ClusterKey, str, float]]:
+        """Cluster, endpoint id and seconds left of every ejection that still holds."""
+        return [(*who, until_s - now_s) for who, until_s in self._ejected_until_s.items() if until_s > now_s]
+
     def ejected_now(self, now_s: float) -> list[tuple[ClusterKey, str]]:
         """Cluster and endpoint id of every ejection that still holds."""
         return [who for who, until_s in self._ejected_until_s.items() if until_s > now_s]
@@ -258,6 +272,36 @@ class Metrics(Observer):
         self._tcp.expire(now_s)
         self._forget_readmitted(now_s)
         return len(due)
+
+    # --- put together of several processes (merge.py) -------------------------------------------------------------
+
+    def of(self, labels: Labels, now_s: float) -> Series:
+        """The series of these labels, made when there is room for it; else the one of everything new."""
+        series = self._series.get(labels)
+        if series is None and len(self._series) >= self.max_series:
+            self.expire(now_s)
+            if len(self._series) >= self.max_series:
+                labels = overflow(labels)
+                series = self._series.get(labels)
+        if series is None:
+            series = self._series[labels] = Series(labels)
+        return series
+
+    def count(self, name: str, labels: tuple[str, ...], amount: int = 1) -> None:
+        """Add to one of the small counters."""
+        counter = self.small[name]
+        if labels not in counter and len(counter) >= _MAX_PAIRS:
+            labels = (OTHER,) * len(labels)
+        counter[labels] += amount
+
+    def tcp_of(self, labels: Labels, now_s: float) -> TcpSeries:
+        """The same for TCP connections."""
+        return self._tcp.of(labels, now_s)
+
+    def hold_ejected(self, cluster: ClusterKey, endpoint: str, until_s: float) -> None:
+        """Remember until when an ejection holds, of several the longest."""
+        if (cluster, endpoint) in self._ejected_until_s or len(self._ejected_until_s) < self.max_series:
+            self._ejected_until_s[cluster, endpoint] = max(until_s, self._ejected_until_s.get((cluster, endpoint), 0.0))
 
     # --- inside -------------------------------------------------------------------------------------------------
 
@@ -284,25 +328,11 @@ class Metrics(Observer):
 
     def _resolve(self, key: _HotKey, done: RequestDone) -> Series:
         """Find or make the series of a key not seen lately."""
-        labels = labels_of(done)
-        series = self._series.get(labels)
-        if series is None and len(self._series) >= self.max_series:
-            self.expire(done.ended_s)
-            if len(self._series) >= self.max_series:
-                labels = overflow(labels)
-                series = self._series.get(labels)
-        if series is None:
-            series = self._series[labels] = Series(labels)
+        series = self.of(labels_of(done), done.ended_s)
         if len(self._hot) >= 4 * self.max_series:  # endpoints come and go; the series stay
             self._hot.clear()
         self._hot[key] = series
         return series
-
-    def _count(self, name: str, labels: tuple[str, ...], amount: int = 1) -> None:
-        counter = self.small[name]
-        if labels not in counter and len(counter) >= _MAX_PAIRS:
-            labels = (OTHER,) * len(labels)
-        counter[labels] += amount
 
     def _forget_readmitted(self, now_s: float) -> None:
         for who in [who for who, until_s in self._ejected_until_s.items() if until_s <= now_s]:

@@ -73,14 +73,17 @@ class TcpTable:
             del self._series[series.labels]
 
     def _of(self, done: RequestDone) -> TcpSeries:
-        labels = replace(labels_of(done), code="", grpc_status="")
+        return self.of(replace(labels_of(done), code="", grpc_status=""), done.ended_s)
+
+    def of(self, labels: Labels, now_s: float) -> TcpSeries:
+        """The series of these labels, made when there is room for it; else the one of everything new."""
         series = self._series.get(labels)
         if series is None and len(self._series) >= self._max_series:
-            self.expire(done.ended_s)
+            self.expire(now_s)
             if len(self._series) >= self._max_series:
                 labels = replace(overflow(labels), code="")
                 series = self._series.get(labels)
         if series is None:
             series = self._series[labels] = TcpSeries(labels)
-        series.last_s = done.ended_s
+        series.last_s = now_s
         return series
