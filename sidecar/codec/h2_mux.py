@@ -111,8 +111,9 @@ class H2Mux(Streams):
             return
         wrong = self._wrong_data(stream, size, ended)
         if wrong is not None:
-            self._break(stream, Code.PROTOCOL_ERROR, wrong, events, ended=ended)
-            self._late_data(frame, None, events)
+            self._break(stream, Code.PROTOCOL_ERROR, wrong, events, ended=False)
+            if not self._over:
+                self._late_data(frame, None, events)
             return
         received = self._receive(frame.raw, events)
         if received is None:
@@ -308,6 +309,9 @@ class H2Mux(Streams):
             return
         raw = frame.raw
         if frame.flags & wire.ACK:
+            if frame.size:
+                self._fail(Code.FRAME_SIZE_ERROR, "an acknowledgement of SETTINGS with settings in it", events)
+                return
             self._settings_acked = True
         elif frame.size > 6 * SETTINGS_MAX_ENTRIES:
             self._abort(Note("control-flood", f"more than {SETTINGS_MAX_ENTRIES} settings in a frame"), events)
