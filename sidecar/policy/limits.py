@@ -1,8 +1,8 @@
 """Refuse a request at the door when its cluster is full; end a connection that has served its time.
 
 `admit` is asked once per request, before the first try; the caller keeps the counters. Failing at once with a named
-reason beats a queue whose head has already given up. The number of connections is the pool's to limit, not counted here.
-`lifetime_s` is asked once per connection.
+reason beats a queue whose head has already given up. The number of connections is the pool's to limit, not counted
+here. `lifetime_s` is asked once per connection.
 """
 
 import math

@@ -3,6 +3,7 @@
 import errno
 import fcntl
 import hashlib
+import math
 import os
 import select
 import socket
@@ -165,7 +166,7 @@ async def test_what_the_kernel_does_not_splice_is_copied(stream: type[EpollStrea
 
 async def test_without_a_pipe_it_is_copied(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(splice, "MAX_PIPES", 1)
-    async with relay() as flow:
+    async with relay(idle_s=math.inf) as flow:
         await both_ways(flow, 3_000_001, 2_000_001)
 
 
