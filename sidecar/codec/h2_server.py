@@ -26,6 +26,7 @@ class H2Server(H2Mux):
         super().__init__(client=False)
         self._library.receive_data(wire.PREFACE)  # the client's own is read by us
         self._highest = 0  # stream that the client began last
+        self._taken = 0  # the last one of them that we may have acted on
         self._last: int | None = None  # what our last GOAWAY said
 
     @property
@@ -38,7 +39,7 @@ class H2Server(H2Mux):
         if self._over or self._last is not None or self._calmed:
             return
         if at_once:
-            self._last = self._highest
+            self._last = self._taken
             self._write(wire.goaway(self._last, Code.NO_ERROR))
         else:
             self._write(wire.goaway(wire.LAST_STREAM, Code.NO_ERROR))
@@ -82,21 +83,22 @@ class H2Server(H2Mux):
 
     @property
     def _last_taken(self) -> int:
-        return self._highest if self._last is None else self._last
+        return self._taken
 
     def _unknown_headers(self, number: int, raw: bytes, ended: bool, events: list[Event]) -> None:
         if number <= self._highest or not number & 1:
             super()._unknown_headers(number, raw, ended, events)
             return
-        self._highest, before = number, self._highest
+        self._highest = number
         self._abuse.stream_begun()
         received = self._read_head(raw, events)
         if received is None:
             return
         if self._last is not None or self._calmed:
-            self._highest = before  # what GOAWAY said stays true
             self._refuse(number, ended, "we are going away", events, excused=not self._calmed)
-        elif len(self._streams) >= STREAMS_MAX:
+            return
+        self._taken = number
+        if len(self._streams) >= STREAMS_MAX:
             sentence = f"the client has {STREAMS_MAX} streams open already"
             self._refuse(number, ended, sentence, events, excused=not self._settings_acked)
         else:
