@@ -22,4 +22,4 @@ settings.load_profile("mesh")
 
 def pytest_runtest_setup(item: pytest.Item) -> None:
     """Skip, or under CI fail, what lacks its system tools."""
-    needs.enforce(item, ci=os.environ.get("CI", "").lower() in ("true", "1"))
+    needs.enforce(item, ci=needs.under_ci())

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from tests.interop.children import Child, free_ports, start
 from tests.interop.upstreams import asgi
+from tests.interop.websocket.script import SUBPROTOCOL
 from tests.support import needs
 
 HERE = Path(__file__).parent
@@ -26,6 +27,8 @@ SPEAKS = {
     "envoy": (H1, H2),
     "grpcio": (H2,),
 }
+# Servers of the WebSocket matrix; they speak nothing else.
+WEBSOCKET = ("ws-websockets", "ws-aiohttp", "ws-node")
 
 
 @dataclass
@@ -33,15 +36,18 @@ class Farm:
     """All upstreams.
 
     Attributes:
-        ports: Port on 127.0.0.1 by (upstream, version); hypercorn has one for both.
+        ports: Port on 127.0.0.1 by (upstream, version).
+        node_ws: Folder in which Node finds its `ws`; set before ws-node is needed.
     """
 
     folder: Path
     ports: dict[tuple[str, str], int] = field(default_factory=dict)
     children: dict[str, Child] = field(default_factory=dict)
+    node_ws: Path | None = None
 
     def __post_init__(self) -> None:
         wanted = [(name, version) for name, versions in SPEAKS.items() for version in versions]
+        wanted += [(name, H1) for name in WEBSOCKET]
         self.ports = dict(zip(wanted, free_ports(len(wanted)), strict=True))
         files = self.folder / "files"
         files.mkdir()
@@ -57,7 +63,7 @@ class Farm:
         for behind in BEHIND.get(name, ()):
             self.need(behind)
         child = self.children[name] = start(name, _COMMANDS[name](self), self.folder, self._environment())
-        for version in SPEAKS[name]:
+        for version in SPEAKS.get(name, (H1,)):
             child.until_listening(self.ports[name, version])
 
     def stop(self) -> None:
@@ -131,6 +137,16 @@ def _grpcio(farm: Farm) -> list[object]:
     return [sys.executable, "-m", "tests.interop.upstreams.grpc_server", farm.ports["grpcio", H2]]
 
 
+def _ws_python(library: str) -> Callable[[Farm], list[object]]:
+    module = f"tests.interop.websocket.server_{library}"
+    return lambda farm: [sys.executable, "-m", module, farm.ports[f"ws-{library}", H1]]
+
+
+def _ws_node(farm: Farm) -> list[object]:
+    assert farm.node_ws is not None, "install ws first"
+    return [_tool("node"), HERE.parent / "websocket/server.mjs", farm.node_ws, farm.ports["ws-node", H1], SUBPROTOCOL]
+
+
 _COMMANDS: dict[str, Callable[[Farm], list[object]]] = {
     "nginx": _nginx,
     "haproxy": _haproxy,
@@ -140,4 +156,7 @@ _COMMANDS: dict[str, Callable[[Farm], list[object]]] = {
     "nghttpd": _nghttpd,
     "envoy": _envoy,
     "grpcio": _grpcio,
+    "ws-websockets": _ws_python("websockets"),
+    "ws-aiohttp": _ws_python("aiohttp"),
+    "ws-node": _ws_node,
 }
