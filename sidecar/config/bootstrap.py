@@ -191,16 +191,23 @@ def _outbound(node: Node, namespace: str) -> OutboundConfig:
         listen=got.maybe("listen", _listeners, default),
         capture=capture,
         unknown=got.maybe("unknown", lambda field: field.choice(UnknownDestination), OutboundConfig().unknown),
-        upstreams=tuple(_upstream(item, namespace) for item in got.maybe("upstreams", Node.items, [])),
+        upstreams=tuple(
+            _upstream(item, namespace, captured=capture is not None) for item in got.maybe("upstreams", Node.items, [])
+        ),
     )
 
 
-def _upstream(node: Node, namespace: str) -> Upstream:
+def _upstream(node: Node, namespace: str, *, captured: bool) -> Upstream:
     got = node.fields("service", "port", "listen")
+    here = (
+        None
+        if captured and "listen" not in got
+        else got.need("listen", "the local address for the app, such as 127.0.0.1:9001")
+    )
     return Upstream(
         service=got.need("service", "the service to call, such as stock.shop").service(namespace),
         port=got.need("port", "the service's port").port(),
-        listen=got.need("listen", "the local address for the app, such as 127.0.0.1:9001").address(lowest_port=0),
+        listen=None if here is None else here.address(lowest_port=0),
     )
 
 

@@ -86,8 +86,9 @@ def _listeners(bootstrap: Bootstrap, root: Node) -> Iterator[_Listener]:
         yield from _listed_addresses(root, ("inbound", "listen"), inbound.listen)
     yield from _listed_addresses(root, ("outbound", "listen"), outbound.listen)
     for index, upstream in enumerate(outbound.upstreams):
-        node = root.at("outbound", "upstreams", index, "listen")
-        yield _Listener(node.path, node, upstream.listen)
+        if upstream.listen is not None:
+            node = root.at("outbound", "upstreams", index, "listen")
+            yield _Listener(node.path, node, upstream.listen)
     if isinstance(bootstrap.admin.listen, HostPort):
         yield _Listener("admin.listen", root.find("admin", "listen"), bootstrap.admin.listen)
     yield _Listener("metrics.listen", root.find("metrics", "listen"), bootstrap.metrics.listen)

@@ -8,13 +8,14 @@ from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from difflib import get_close_matches
 
 from sidecar.config.grammar import shown
+from sidecar.config.idle_routes import warn_of_idle_routes
 from sidecar.config.node import Node
 from sidecar.config.problems import Problems
 from sidecar.config.resources import Parsed
 from sidecar.model.clusters import Protocol, Service, ServiceKey, Workload
 from sidecar.model.mesh import MeshPolicy
 from sidecar.model.policies import AuthorizationPolicy, TargetRef, TrafficPolicyResource
-from sidecar.model.routes import HttpRoute
+from sidecar.model.routes import AnyRoute, rules_of
 
 Ports = Mapping[ServiceKey, Collection[int]]
 _MOST_NAMES = 8  # in one message
@@ -33,13 +34,14 @@ def check_references(
     check = _Check({**(services or {}), **known_services(documents)}, documents, problems, complete)
     for parsed in documents:
         body = parsed.body
-        if isinstance(body, HttpRoute):
+        if isinstance(body, AnyRoute):
             check.route(parsed.node, body)
         elif isinstance(body, TrafficPolicyResource):
             check.targets(parsed.node, body.namespace, body.targets)
         elif isinstance(body, AuthorizationPolicy):
             check.targets(parsed.node, body.namespace, body.targets)
             check.callers(parsed.node, body)
+    warn_of_idle_routes(documents, problems)
     check.workloads()
     check.one_of_each()
 
@@ -71,11 +73,11 @@ class _Check:
         self._problems = problems
         self._complete = complete
 
-    def route(self, node: Node, route: HttpRoute) -> None:
+    def route(self, node: Node, route: AnyRoute) -> None:
         """Parents and backends are services and ports that exist."""
         for index, parent in enumerate(route.parents):
             self._service(node.at("spec", "parentRefs", index), "parentRef", parent.service, parent.port)
-        for number, rule in enumerate(route.rules):
+        for number, rule in enumerate(rules_of(route)):
             for index, backend in enumerate(rule.backends):
                 place = node.at("spec", "rules", number, "backendRefs", index)
                 self._service(place, "backendRef", backend.service, backend.port)
@@ -100,17 +102,20 @@ class _Check:
             self._missing(node.at("port"), f"{what} {full}: the Service has no such port (declared: {declared})")
 
     def _route_target(self, node: Node, namespace: str, target: TargetRef) -> None:
-        routes = [parsed.body for parsed in self._documents if isinstance(parsed.body, HttpRoute)]
+        bodies = [parsed.body for parsed in self._documents]
+        routes = [body for body in bodies if isinstance(body, AnyRoute) and body.kind == target.kind]
         here = {route.name: route for route in routes if route.namespace == namespace}
         route = here.get(target.name)
         if route is None:
             known = listed(sorted(here), target.name)
             self._missing(
-                node.at("name"), f"target {target.name}: no such HTTPRoute in namespace {namespace} ({known})"
+                node.at("name"), f"target {target.name}: no such {target.kind} in namespace {namespace} ({known})"
             )
-        elif target.section and target.section not in {rule.name for rule in route.rules}:
-            known = listed(sorted(rule.name for rule in route.rules if rule.name), target.section)
-            self._missing(node.at("sectionName"), f"HTTPRoute {route.name} has no rule {target.section} ({known})")
+            return
+        names = {rule.name for rule in rules_of(route)}
+        if target.section and target.section not in names:
+            known = listed(sorted(name for name in names if name), target.section)
+            self._missing(node.at("sectionName"), f"{target.kind} {route.name} has no rule {target.section} ({known})")
 
     def callers(self, node: Node, policy: AuthorizationPolicy) -> None:
         """A caller that is not known yet is let in by its default account; that may be a typing error."""

@@ -11,6 +11,7 @@ from sidecar.config.node import Json, Node
 
 OWN_API = "sidecar-mesh.dev/v1alpha1"
 GATEWAY_API = "gateway.networking.k8s.io/v1"
+GATEWAY_ALPHA = ("gateway.networking.k8s.io/v1alpha2", "gateway.networking.k8s.io/v1alpha3")  # same fields, older CRDs
 DEFAULT_NAMESPACE = "default"
 
 _FROM_KUBERNETES = (

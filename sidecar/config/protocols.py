@@ -1,19 +1,37 @@
-"""What is spoken on a declared port: read, and say so when this version does not do it justice."""
+"""What is spoken on a declared port, in the words of our own kinds and of Kubernetes'.
+
+Our kinds take the names of `Protocol`. A `v1/Service` says it in `appProtocol`, or by the beginning of the port's name,
+as Istio reads it: many manifests rely on that.
+"""
 
 from sidecar.config.node import Node
 from sidecar.model.clusters import Protocol
 
-# Everything is served as HTTP/1.1 so far; accepted all the same, because manifests exist that say what is true.
-_SERVED = frozenset((Protocol.AUTO, Protocol.HTTP))
+# Beside our own names: Kubernetes' standard ones (KEP-3726), IANA's for HTTP, and those that Istio knows.
+_APP_PROTOCOLS = {
+    **{protocol.value: protocol for protocol in Protocol},
+    "https": Protocol.TLS,
+    "grpc-web": Protocol.HTTP,
+    "kubernetes.io/h2c": Protocol.HTTP2,
+    "kubernetes.io/ws": Protocol.HTTP,
+    "kubernetes.io/wss": Protocol.TLS,
+    **dict.fromkeys(("mongo", "mysql", "postgresql", "redis"), Protocol.TCP),
+}
 
 
 def port_protocol(node: Node) -> Protocol:
-    """The protocol that a field names; a warning when its traffic would not get through."""
-    return checked(node, node.choice(Protocol))
+    """The protocol that a field of our own kinds names."""
+    return node.choice(Protocol)
 
 
-def checked(node: Node, protocol: Protocol) -> Protocol:
-    """`protocol`, warned of at `node` when this version cannot carry it."""
-    if protocol not in _SERVED:
-        node.warn(f"{protocol.value} is not carried by this version, which speaks HTTP/1.1 only")
-    return protocol
+def app_protocol(node: Node) -> Protocol:
+    """The protocol that an `appProtocol` names."""
+    return _APP_PROTOCOLS[node.one_of(tuple(_APP_PROTOCOLS))]
+
+
+def protocol_of_name(name: str) -> Protocol:
+    """The protocol that a port's name begins with: `http`, `grpc-api`, `grpc-web-x`, `tcp-db`; else `auto`."""
+    first, _, rest = name.partition("-")
+    if first == "grpc" and rest.partition("-")[0] == "web":
+        first = "grpc-web"
+    return _APP_PROTOCOLS.get(first, Protocol.AUTO)

@@ -12,8 +12,10 @@ from typing import Any, NamedTuple
 
 from sidecar.config.access import encode_authorization_policy, parse_authorization_policy
 from sidecar.config.grammar import shown
-from sidecar.config.header import GATEWAY_API, OWN_API, Metadata, read_metadata
+from sidecar.config.grpc_routes import encode_grpc_route, parse_grpc_route
+from sidecar.config.header import GATEWAY_ALPHA, GATEWAY_API, OWN_API, Metadata, read_metadata
 from sidecar.config.json_text import node_of, read_json
+from sidecar.config.l4_routes import encode_tcp_route, encode_tls_route, parse_tcp_route, parse_tls_route
 from sidecar.config.node import Json, Node, Source
 from sidecar.config.problems import Problems
 from sidecar.config.routes import encode_route, parse_route
@@ -31,13 +33,13 @@ from sidecar.errors import ConfigError
 from sidecar.model.clusters import EndpointSet, Service, Workload
 from sidecar.model.mesh import MeshPolicy
 from sidecar.model.policies import AuthorizationPolicy, TrafficPolicyResource
-from sidecar.model.routes import HttpRoute
+from sidecar.model.routes import GrpcRoute, HttpRoute, TcpRoute, TlsRoute
 from sidecar.model.snapshot import Body, Resource
 
 UserBody = Body | Workload | MeshPolicy
 
 # Kinds that other versions or sources of this product know; a user hears "not yet" instead of "unknown".
-_LATER_KINDS = ("EndpointSlice", "GRPCRoute", "TCPRoute", "TLSRoute", "Rollout")
+_LATER_KINDS = ("EndpointSlice", "UDPRoute", "Rollout")
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +71,7 @@ class _Kind(NamedTuple):
     dotted: bool = True
     user: bool = True
     wire: bool = True
+    older: tuple[str, ...] = ()  # apiVersions that mean the same
 
 
 def _workload(meta: Metadata, spec: Node, whole: Node) -> Workload:
@@ -79,6 +82,13 @@ def _workload(meta: Metadata, spec: Node, whole: Node) -> Workload:
 _KINDS = {
     "Service": _Kind("v1", lambda m, s, _: parse_service(m, s), Service, encode_service, dotted=False),
     "HTTPRoute": _Kind(GATEWAY_API, lambda m, s, _: parse_route(m, s), HttpRoute, encode_route),
+    "GRPCRoute": _Kind(GATEWAY_API, lambda m, s, _: parse_grpc_route(m, s), GrpcRoute, encode_grpc_route),
+    "TLSRoute": _Kind(
+        GATEWAY_API, lambda m, s, _: parse_tls_route(m, s), TlsRoute, encode_tls_route, older=GATEWAY_ALPHA
+    ),
+    "TCPRoute": _Kind(
+        GATEWAY_API, lambda m, s, _: parse_tcp_route(m, s), TcpRoute, encode_tcp_route, older=GATEWAY_ALPHA[:1]
+    ),
     "TrafficPolicy": _Kind(
         OWN_API, lambda m, s, _: parse_traffic_policy(m, s), TrafficPolicyResource, encode_traffic_policy
     ),
@@ -184,8 +194,9 @@ def _read(node: Node, kinds: tuple[str, ...]) -> tuple[str, UserBody] | None:
     kind = _KINDS[name]
     api = got.get("apiVersion")
     if api is not None:
-        if api.text(256) not in ("", kind.api):
-            api.complain(f"{shown(api.value)} is not known; {name} has apiVersion {kind.api} in this version")
+        if api.text(256) not in ("", kind.api, *kind.older):
+            known = " or ".join((kind.api, *kind.older))
+            api.complain(f"{shown(api.value)} is not known; {name} has apiVersion {known} in this version")
     elif kind.api != OWN_API:
         node.complain(f"field 'apiVersion' is missing ({kind.api}); Kubernetes' own kinds need it everywhere")
     meta = read_metadata(got.need("metadata", "name and namespace"), dotted=kind.dotted)

@@ -1,94 +1,72 @@
 """Gateway API's `HTTPRoute` with Services as parents: documents <-> model.
 
-What the kind knows and this version does not (filters, retry, regular expressions, query parameters) is an error that
-names what is supported, never something that is quietly left out: a route that does half of what it says is worse than
-none. `0s` switches a timeout off and stays 0.0.
+What the kind knows and this version does not (retry, session persistence, some filters) is an error that names what is
+supported, never something that is quietly left out: a route that does half of what it says is worse than none. `0s`
+switches a timeout off and stays 0.0.
 """
 
 from sidecar.config import grammar
-from sidecar.config.header import GATEWAY_API, Metadata, document
+from sidecar.config.filters import encode_filters, parse_header_filters, parse_rule_filters
+from sidecar.config.header import Metadata
 from sidecar.config.matches import complain_of_twins, encode_match, parse_matches
-from sidecar.config.node import Fields, Json, Node
-from sidecar.config.services import MAX_WEIGHT
-from sidecar.model.clusters import ServiceKey
-from sidecar.model.routes import BackendRef, HttpRoute, ParentRef, RouteMatch, RouteRule
+from sidecar.config.node import Json, Node
+from sidecar.config.references import encode_route_document, parse_backends, parse_parents, warn_of_hostnames
+from sidecar.model.routes import Filters, HttpRoute, PathKind, PathModifierKind, RouteMatch, RouteRule
 
 
 def parse_route(meta: Metadata, spec: Node) -> HttpRoute:
     """An HTTPRoute."""
     got = spec.fields("parentRefs", "hostnames", "rules")
-    got.maybe("hostnames", lambda node: node.warn("are ignored on routes whose parent is a Service (GAMMA)"), None)
-    parents = got.need("parentRefs", "the Services whose callers it steers").items(at_least=1)
+    warn_of_hostnames(got)
     rules = got.need("rules", "a list of rules").items(at_least=1)
     route = HttpRoute(
         namespace=meta.namespace,
         name=meta.name,
-        parents=tuple(_parent(node, meta.namespace) for node in parents),
+        parents=parse_parents(got, meta),
         rules=tuple(_rule(node, meta.namespace) for node in rules),
         created=meta.created,
     )
     complain_of_twins(rules, [rule.name for rule in route.rules], "rule name")
-    complain_of_twins(parents, [parent if parent.service.name else None for parent in route.parents], "parentRef")
     return route
 
 
-def _service_kind(got: Fields, what: str) -> None:
-    """Check `group` and `kind` of a reference. Linkerd's and Argo's examples write group `core`."""
-    why = f"; a {what} is a Service in this version"
-    got.maybe("group", lambda node: node.one_of(("", "core"), why), "")
-    got.maybe("kind", lambda node: node.one_of(("Service",), why), "")
-
-
-def _parent(node: Node, namespace: str) -> ParentRef:
-    got = node.fields("group", "kind", "namespace", "name", "port", unsupported=("sectionName",))
-    _service_kind(got, "parent")
-    if "kind" not in got:
-        node.complain("field 'kind' is missing (Service; Gateway API takes no kind for a Gateway)")
-    where = got.maybe("namespace", Node.label, namespace)
-    name = got.need("name", "the Service's name").label()
-    return ParentRef(ServiceKey(where, name), got.maybe("port", Node.port, None))
-
-
 def _rule(node: Node, namespace: str) -> RouteRule:
-    later = ("filters", "retry", "sessionPersistence")
-    got = node.fields("name", "matches", "backendRefs", "timeouts", unsupported=later)
+    later = ("retry", "sessionPersistence")
+    got = node.fields("name", "matches", "filters", "backendRefs", "timeouts", unsupported=later)
     request_s, backend_request_s = got.maybe("timeouts", _timeouts, (None, None))
-    return RouteRule(
-        name=got.maybe("name", lambda field: field.parsed(grammar.parse_subdomain, ""), ""),
+    filters = got.maybe("filters", parse_rule_filters, None)
+    redirects = filters is not None and filters.redirect is not None
+    nothing = "" if redirects else "every request of this rule is answered with 500"
+    rule = RouteRule(
+        name=got.maybe("name", rule_name, ""),
         matches=got.maybe("matches", parse_matches, ()) or (RouteMatch(),),
-        backends=_backends(node, got, namespace),
+        backends=parse_backends(node, got, namespace, nothing, parse_header_filters),
         request_s=request_s,
         backend_request_s=backend_request_s,
+        filters=filters,
     )
+    if redirects and rule.backends:
+        node.at("backendRefs").complain("RequestRedirect answers every request of this rule; leave the backendRefs out")
+    if filters is not None and _replaces_prefix(filters):
+        _one_prefix(node, rule)
+    return rule
 
 
-def _backends(rule: Node, got: Fields, namespace: str) -> tuple[BackendRef, ...]:
-    node = got.get("backendRefs")
-    if node is None or node.value == []:
-        (node or rule).warn("no backendRefs: every request of this rule is answered with 500")
-        return ()
-    items = node.items()
-    seen = rule.source.problems.count
-    backends = tuple(_backend(item, namespace) for item in items)
-    if rule.source.problems.count != seen:
-        return backends
-    # Files must take traffic somewhere; on the wire it is the router that answers 500, as Gateway API says.
-    if rule.source.strict and backends and not any(backend.weight for backend in backends):
-        node.complain("the weights add up to 0, so no request could go anywhere; give one backendRef a weight above 0")
-    complain_of_twins(items, [(backend.service, backend.port) for backend in backends], "backendRef")
-    return backends
+def rule_name(node: Node) -> str:
+    """The name of a rule, which policies may attach to."""
+    return node.parsed(grammar.parse_subdomain, "")
 
 
-def _backend(node: Node, namespace: str) -> BackendRef:
-    got = node.fields("group", "kind", "namespace", "name", "port", "weight", unsupported=("filters",))
-    _service_kind(got, "backend")
-    where = got.maybe("namespace", Node.label, namespace)
-    name = got.need("name", "the Service's name").label()
-    return BackendRef(
-        ServiceKey(where, name),
-        got.need("port", "the Service's port").port(),
-        got.maybe("weight", lambda field: field.integer(0, MAX_WEIGHT), 1),
-    )
+def _replaces_prefix(filters: Filters) -> bool:
+    paths = (each.path for each in (filters.redirect, filters.rewrite) if each is not None)
+    return any(path is not None and path.kind is PathModifierKind.PREFIX for path in paths)
+
+
+def _one_prefix(node: Node, rule: RouteRule) -> None:
+    if len(rule.matches) != 1 or rule.matches[0].path.kind is not PathKind.PREFIX:
+        node.at("filters").complain(
+            "ReplacePrefixMatch replaces the prefix that matched, so the rule needs exactly one match, by PathPrefix"
+        )
 
 
 def _timeouts(node: Node) -> tuple[float | None, float | None]:
@@ -112,20 +90,7 @@ def _bound(node: Node) -> float:
 
 def encode_route(route: HttpRoute) -> dict[str, Json]:
     """The document of an HTTPRoute."""
-    parents: list[Json] = []
-    for parent in route.parents:
-        entry = _reference(parent.service)
-        parents.append(entry if parent.port is None else entry | {"port": parent.port})
-    spec: dict[str, Json] = {"parentRefs": parents, "rules": [_encode_rule(rule) for rule in route.rules]}
-    made = document(GATEWAY_API, "HTTPRoute", route.namespace, route.name, spec)
-    metadata = made["metadata"]
-    if route.created and isinstance(metadata, dict):
-        metadata["creationTimestamp"] = route.created
-    return made
-
-
-def _reference(service: ServiceKey) -> dict[str, Json]:
-    return {"group": "", "kind": "Service", "name": service.name, "namespace": service.namespace}
+    return encode_route_document(route, [_encode_rule(rule) for rule in route.rules], encode_filters)
 
 
 def _encode_rule(rule: RouteRule) -> dict[str, Json]:
@@ -134,12 +99,9 @@ def _encode_rule(rule: RouteRule) -> dict[str, Json]:
         timeouts["request"] = grammar.format_duration(rule.request_s)
     if rule.backend_request_s is not None:
         timeouts["backendRequest"] = grammar.format_duration(rule.backend_request_s)
-    backends: list[Json] = [
-        _reference(backend.service) | {"port": backend.port, "weight": backend.weight} for backend in rule.backends
-    ]
-    made: dict[str, Json] = {"matches": [encode_match(match) for match in rule.matches], "backendRefs": backends}
-    if rule.name:
-        made["name"] = rule.name
+    made: dict[str, Json] = {"matches": [encode_match(match) for match in rule.matches]}
     if timeouts:
         made["timeouts"] = timeouts
+    if rule.filters is not None:
+        made["filters"] = encode_filters(rule.filters)
     return made

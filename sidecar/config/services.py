@@ -10,7 +10,8 @@ from types import MappingProxyType
 from sidecar.config import grammar
 from sidecar.config.header import OWN_API, Metadata, document
 from sidecar.config.node import Json, Node
-from sidecar.config.protocols import checked
+from sidecar.config.protocols import app_protocol, protocol_of_name
+from sidecar.config.references import MAX_WEIGHT
 from sidecar.model.clusters import (
     EMPTY,
     PLAIN,
@@ -18,7 +19,6 @@ from sidecar.model.clusters import (
     EndpointSet,
     Hop,
     Mesh,
-    Protocol,
     Service,
     ServiceKey,
     ServicePort,
@@ -30,16 +30,7 @@ _KUBERNETES = (
     *("allocateLoadBalancerNodePorts", "healthCheckNodePort", "loadBalancerClass", "loadBalancerIP"),
     *("loadBalancerSourceRanges", "publishNotReadyAddresses", "trafficDistribution"),
 )
-# `appProtocol` values beside our own names: Kubernetes' standard ones (KEP-3726) and IANA's for HTTP.
-_APP_PROTOCOLS = {
-    **{protocol.value: protocol for protocol in Protocol},
-    "https": Protocol.TLS,
-    "kubernetes.io/h2c": Protocol.HTTP2,
-    "kubernetes.io/ws": Protocol.HTTP,
-    "kubernetes.io/wss": Protocol.TLS,
-}
 _HEADLESS = ("None", "")  # Kubernetes' words for a service without an address, and for one that has none yet
-MAX_WEIGHT = 1_000_000  # Gateway API's
 
 
 def parse_service(meta: Metadata, spec: Node) -> Service:
@@ -77,16 +68,7 @@ def _service_port(node: Node) -> ServicePort | None:
     if transport is not None and transport.one_of(("TCP", "UDP", "SCTP")) != "TCP":
         transport.warn(f"port {number} is left out: only TCP is carried")
         return None
-    return ServicePort(number, got.maybe("appProtocol", _app_protocol, _protocol_of_name(name)), name)
-
-
-def _app_protocol(node: Node) -> Protocol:
-    return checked(node, _APP_PROTOCOLS[node.one_of(tuple(_APP_PROTOCOLS))])
-
-
-def _protocol_of_name(name: str) -> Protocol:
-    """Istio's convention, on which many manifests rely: `http`, `grpc-api`, `tcp-db`."""
-    return _APP_PROTOCOLS.get(name.partition("-")[0], Protocol.AUTO)
+    return ServicePort(number, got.maybe("appProtocol", app_protocol, protocol_of_name(name)), name)
 
 
 def encode_service(service: Service) -> dict[str, Json]:

@@ -4,8 +4,9 @@ from sidecar.config import grammar
 from sidecar.config.matches import complain_of_twins
 from sidecar.config.node import Fields, Json, Node
 from sidecar.model.policies import TargetRef
+from sidecar.model.routes import ROUTE_KINDS
 
-_GROUPS = {"Service": ("", "core"), "HTTPRoute": ("gateway.networking.k8s.io",)}
+_GROUPS = {"Service": ("", "core"), **dict.fromkeys(ROUTE_KINDS, ("gateway.networking.k8s.io",))}
 
 
 def parse_targets(spec: Fields, kinds: tuple[str, ...]) -> tuple[TargetRef, ...]:
@@ -22,8 +23,8 @@ def _target(node: Node, kinds: tuple[str, ...]) -> TargetRef:
     got.maybe("group", lambda field: field.one_of(_GROUPS[kind]), "")
     name = got.need("name", "the target's name")
     section = got.get("sectionName")
-    if section is not None and kind != "HTTPRoute":
-        section.complain_at_key("sectionName names a rule of an HTTPRoute; leave it out for a Service")
+    if section is not None and kind == "Service":
+        section.complain_at_key("sectionName names a rule of a route; leave it out for a Service")
     return TargetRef(
         kind,
         name.label() if kind == "Service" else name.parsed(grammar.parse_subdomain, ""),

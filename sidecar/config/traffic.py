@@ -23,6 +23,7 @@ from sidecar.model.policies import (
     TrafficPolicy,
     TrafficPolicyResource,
 )
+from sidecar.model.routes import ROUTE_KINDS
 
 POLICY_FIELDS = ("timeouts", "retries", "balancing", "ejection", "limits", "mode")
 MAX_ATTEMPTS = 10  # more is a storm, not a retry; the budget would stop it anyway
@@ -34,7 +35,7 @@ _EWMA = "ewma"
 def parse_traffic_policy(meta: Metadata, spec: Node) -> TrafficPolicyResource:
     """A TrafficPolicy and what it attaches to."""
     got = spec.fields("targetRefs", *POLICY_FIELDS)
-    targets = parse_targets(got, ("Service", "HTTPRoute"))
+    targets = parse_targets(got, ("Service", *ROUTE_KINDS))
     return TrafficPolicyResource(namespace=meta.namespace, name=meta.name, targets=targets, policy=policy_of(got))
 
 

@@ -118,7 +118,7 @@ DEFAULT_POLICY = TrafficPolicy()
 
 @dataclass(frozen=True, slots=True)
 class TargetRef:
-    """What a policy attaches to: a Service or an HTTPRoute, optionally one named rule of the route."""
+    """What a policy attaches to: a Service or a route of any kind, optionally one named rule of the route."""
 
     kind: str
     name: str

@@ -11,9 +11,9 @@ from types import MappingProxyType
 
 from sidecar.model.clusters import EndpointSet, Service, ServiceKey
 from sidecar.model.policies import AuthorizationPolicy, TrafficPolicyResource
-from sidecar.model.routes import HttpRoute
+from sidecar.model.routes import AnyRoute
 
-Body = Service | EndpointSet | HttpRoute | TrafficPolicyResource | AuthorizationPolicy
+Body = Service | EndpointSet | AnyRoute | TrafficPolicyResource | AuthorizationPolicy
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
-"""Make a service's table from the resources of a snapshot, and keep of the previous table what still holds.
+"""Make a service's tables from the resources of a snapshot, and keep of the previous ones what still holds.
 
-Called by `routing/table.py` when a table is first asked for after a push; never per request.
+Called by `routing/table.py` when a table is first asked for after a push; never per request. A port has two tables: one
+for requests (HTTPRoute, GRPCRoute) and one for connections that are not read (TLSRoute, TCPRoute).
 
-Which policy: for timeouts and retries the first of the TrafficPolicy on the rule (`sectionName`), on the HTTPRoute, on
+Which policy: for timeouts and retries the first of the TrafficPolicy on the rule (`sectionName`), on the route, on
 the service that the caller named, the default; for what concerns endpoints see `ClusterPlan`. A policy counts as a
 whole: fields that it leaves out have their defaults, and are not filled from the next one.
 
@@ -15,11 +16,23 @@ from itertools import accumulate
 
 from sidecar.model.clusters import ClusterKey, Protocol
 from sidecar.model.policies import DEFAULT_POLICY, TrafficPolicy, TrafficPolicyResource
-from sidecar.model.routes import BackendRef, HttpRoute, RouteMatch, RouteRule
-from sidecar.routing.attach import Attachments
-from sidecar.routing.plan import ClusterPlan, RoutePlan, ServiceTable
+from sidecar.model.routes import (
+    AnyRoute,
+    AnyRule,
+    BackendRef,
+    Filters,
+    GrpcMatch,
+    L4Rule,
+    RouteMatch,
+    RouteRule,
+    TlsRoute,
+    rules_of,
+)
+from sidecar.routing.attach import CONNECTION_KINDS, REQUEST_KINDS, Attachments
+from sidecar.routing.filters import RuleFilters
+from sidecar.routing.plan import ClusterPlan, L4Table, RoutePlan, ServiceTable
 
-_ANY = (RouteMatch(),)
+_ANY: tuple[RouteMatch] = (RouteMatch(),)
 
 
 def compile_table(attachments: Attachments, cluster: ClusterKey, previous: ServiceTable | None) -> ServiceTable | None:
@@ -28,31 +41,50 @@ def compile_table(attachments: Attachments, cluster: ClusterKey, previous: Servi
     Returns `previous`, the same object, when every resource that it was made from is unchanged by identity. Else plans
     of equal content are taken over from it.
     """
-    service = attachments.snapshot.service(cluster.service)
-    if service is None or all(declared.port != cluster.port for declared in service.ports):
+    if not _declared(attachments, cluster):
         return None
-    routes = attachments.routes(*cluster)
+    routes = attachments.routes(*cluster, REQUEST_KINDS)
     sources = tuple(_sources(attachments, cluster, routes))
     if previous is not None and _same(previous.sources, sources):
         return previous
     clusters = {key: _cluster_plan(attachments, key, cluster, previous) for key in _backends(cluster, routes)}
-    matches = list(_matches(attachments, cluster, routes, clusters))
-    known = {plan.name: plan for plan in previous.routes} if previous is not None else {}
-    plans = {plan: _same_as_before(plan, known.get(plan.name)) for _, plan in matches}
-    return ServiceTable(*cluster, [(match, plans[plan]) for match, plan in matches], clusters, sources)
+    matches: list[tuple[RouteMatch | GrpcMatch, RoutePlan]] = []
+    for _, rule, plan in _plans(attachments, cluster, routes, clusters, previous):
+        matches += [(match, plan) for match in (_ANY if isinstance(rule, L4Rule) else rule.matches or _ANY)]
+    return ServiceTable(*cluster, matches, clusters, sources)
+
+
+def compile_l4_table(attachments: Attachments, cluster: ClusterKey, previous: L4Table | None) -> L4Table | None:
+    """The table for the connections of a port; as `compile_table`."""
+    if not _declared(attachments, cluster):
+        return None
+    routes = attachments.routes(*cluster, CONNECTION_KINDS)
+    sources = tuple(_sources(attachments, cluster, routes))
+    if previous is not None and _same(previous.sources, sources):
+        return previous
+    clusters = {key: _cluster_plan(attachments, key, cluster, previous) for key in _backends(cluster, routes)}
+    plans: list[tuple[tuple[str, ...], RoutePlan]] = []
+    for route, _, plan in _plans(attachments, cluster, routes, clusters, previous, of_connections=True):
+        plans.append((route.hostnames if isinstance(route, TlsRoute) else (), plan))
+    return L4Table(*cluster, plans, clusters, sources)
+
+
+def _declared(attachments: Attachments, cluster: ClusterKey) -> bool:
+    service = attachments.snapshot.service(cluster.service)
+    return service is not None and any(declared.port == cluster.port for declared in service.ports)
 
 
 def _same(one: tuple[object, ...], other: tuple[object, ...]) -> bool:
     return len(one) == len(other) and all(a is b for a, b in zip(one, other, strict=True))
 
 
-def _sources(attachments: Attachments, cluster: ClusterKey, routes: list[HttpRoute]) -> Iterator[object]:
+def _sources(attachments: Attachments, cluster: ClusterKey, routes: list[AnyRoute]) -> Iterator[object]:
     """Every resource that the table depends on, and None where one is missing, in a fixed order."""
     yield attachments.snapshot.service(cluster.service)
     yield attachments.service_policy(cluster.service)
     for route in routes:
         yield route
-        for rule in route.rules:
+        for rule in rules_of(route):
             yield attachments.route_policy(route, rule.name)
     for key in _backends(cluster, routes):
         yield attachments.snapshot.service(key.service)
@@ -60,20 +92,20 @@ def _sources(attachments: Attachments, cluster: ClusterKey, routes: list[HttpRou
         yield attachments.service_policy(key.service)
 
 
-def _backends(cluster: ClusterKey, routes: list[HttpRoute]) -> list[ClusterKey]:
+def _backends(cluster: ClusterKey, routes: list[AnyRoute]) -> list[ClusterKey]:
     """All clusters that may take traffic, each once; without a route the service's own."""
     if not routes:
         return [cluster]
-    refs = (ref for route in routes for rule in route.rules for ref in _weighty(rule))
+    refs = (ref for route in routes for rule in rules_of(route) for ref in _weighty(rule))
     return list(dict.fromkeys(ClusterKey(ref.service, ref.port) for ref in refs))
 
 
-def _weighty(rule: RouteRule) -> list[BackendRef]:
+def _weighty(rule: AnyRule) -> list[BackendRef]:
     return [ref for ref in rule.backends if ref.weight > 0]
 
 
 def _cluster_plan(
-    attachments: Attachments, key: ClusterKey, named: ClusterKey, previous: ServiceTable | None
+    attachments: Attachments, key: ClusterKey, named: ClusterKey, previous: ServiceTable | L4Table | None
 ) -> ClusterPlan:
     service = attachments.snapshot.service(key.service)
     declared = next((port for port in service.ports if port.port == key.port), None) if service is not None else None
@@ -100,29 +132,40 @@ def _policy(resource: TrafficPolicyResource | None) -> TrafficPolicy:
     return DEFAULT_POLICY if resource is None else resource.policy
 
 
-def _matches(
-    attachments: Attachments, cluster: ClusterKey, routes: list[HttpRoute], clusters: dict[ClusterKey, ClusterPlan]
-) -> Iterator[tuple[RouteMatch, RoutePlan]]:
-    """What leads where, in the order that breaks ties."""
+def _plans(
+    attachments: Attachments,
+    cluster: ClusterKey,
+    routes: list[AnyRoute],
+    clusters: dict[ClusterKey, ClusterPlan],
+    previous: ServiceTable | L4Table | None,
+    *,
+    of_connections: bool = False,
+) -> Iterator[tuple[AnyRoute | None, AnyRule, RoutePlan]]:
+    """Every rule and what became of it, in the order that breaks ties; without a route the way to the service."""
+    known = {plan.name: plan for plan in previous.routes} if previous is not None else {}
     service_policy = attachments.service_policy(cluster.service)
+
+    def plan_of(name: str, rule: AnyRule, policy: TrafficPolicy) -> RoutePlan:
+        plan = _route_plan(name, rule, policy, clusters)
+        if of_connections:
+            plan.request_s = None
+        return _same_as_before(plan, known.get(name))
+
     if not routes:
-        own = RouteRule(backends=(BackendRef(*cluster),))
-        yield _ANY[0], _route_plan("default", own, _policy(service_policy), clusters)
+        own = L4Rule(backends=(BackendRef(*cluster),))
+        yield None, own, plan_of("default", own, _policy(service_policy))
     for route in routes:
-        for index, rule in enumerate(route.rules):
-            name = f"HTTPRoute/{route.namespace}/{route.name}/{rule.name or f'rule-{index}'}"
+        for index, rule in enumerate(rules_of(route)):
+            name = f"{route.kind}/{route.namespace}/{route.name}/{rule.name or f'rule-{index}'}"
             policy = _policy(attachments.route_policy(route, rule.name) or service_policy)
-            plan = _route_plan(name, rule, policy, clusters)
-            for match in rule.matches or _ANY:
-                yield match, plan
+            yield route, rule, plan_of(name, rule, policy)
 
 
-def _route_plan(
-    name: str, rule: RouteRule, policy: TrafficPolicy, clusters: dict[ClusterKey, ClusterPlan]
-) -> RoutePlan:
+def _route_plan(name: str, rule: AnyRule, policy: TrafficPolicy, clusters: dict[ClusterKey, ClusterPlan]) -> RoutePlan:
     refs = _weighty(rule)
     backends = tuple(clusters[ClusterKey(ref.service, ref.port)] for ref in refs)
-    request_s = policy.timeouts.request_s if rule.request_s is None else rule.request_s
+    request_s, per_try_s = (rule.request_s, rule.backend_request_s) if isinstance(rule, RouteRule) else (None, None)
+    backend_filters = tuple(_filters(ref.filters, rule) for ref in refs)
     return RoutePlan(
         name=name,
         backends=backends,
@@ -131,16 +174,28 @@ def _route_plan(
         policies=tuple(
             replace(backend.policy, timeouts=policy.timeouts, retries=policy.retries) for backend in backends
         ),
-        request_s=request_s or None,  # Gateway API: 0 switches the limit off
-        whole_response=rule.request_s is not None,
-        per_try_s=rule.backend_request_s,
+        # Gateway API: 0 switches the limit off
+        request_s=(policy.timeouts.request_s if request_s is None else request_s) or None,
+        whole_response=request_s is not None,
+        per_try_s=per_try_s,
+        filters=None if isinstance(rule, L4Rule) else _filters(rule.filters, rule),
+        backend_filters=backend_filters if any(backend_filters) else (),
     )
+
+
+def _filters(filters: Filters | None, rule: AnyRule) -> RuleFilters | None:
+    if filters is None:
+        return None
+    return RuleFilters(filters, rule.matches[0].path.value if isinstance(rule, RouteRule) and rule.matches else "")
 
 
 def _same_as_before(plan: RoutePlan, before: RoutePlan | None) -> RoutePlan:
     """`before` when it says the same; its backends must be the same objects, because it holds on to them."""
     if before is None or not _same(before.backends, plan.backends):
         return plan
-    ours = (plan.cumulative, plan.policies, plan.policy, plan.request_s, plan.whole_response, plan.per_try_s)
-    theirs = (before.cumulative, before.policies, before.policy, before.request_s, before.whole_response)
-    return before if ours == (*theirs, before.per_try_s) else plan
+    return before if _content(plan) == _content(before) else plan
+
+
+def _content(plan: RoutePlan) -> tuple[object, ...]:
+    times = (plan.request_s, plan.whole_response, plan.per_try_s)
+    return plan.cumulative, plan.policies, plan.policy, times, plan.filters, plan.backend_filters

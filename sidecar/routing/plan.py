@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from sidecar.model.clusters import ClusterKey, Endpoint, Protocol, ServiceKey
 from sidecar.model.messages import RequestHead
 from sidecar.model.policies import TrafficPolicy
-from sidecar.model.routes import RouteMatch
+from sidecar.model.routes import GrpcMatch, RouteMatch
+from sidecar.routing.filters import RuleFilters
 from sidecar.routing.match import Matcher
 
 
@@ -37,11 +38,13 @@ class ClusterPlan:
 
 @dataclass(slots=True, eq=False)
 class RoutePlan:
-    """One rule of a route, or the implicit way to a service without routes.
+    """One rule of a route of any kind, or the implicit way to a service without routes.
 
     Attributes:
         name: `HTTPRoute/shop/orders/rule-0`, or the rule's own name instead of `rule-0`; `default` without a route.
+            Of connections (TCPRoute, TLSRoute) there is no `request_s`: they last as long as something moves.
         backends: Those with a weight above 0. Empty when the rule names none: the request is answered 500, flag NC.
+            Of connections: they are refused.
         cumulative: Running sums of their weights, for `balance.pick.split`.
         policy: For what concerns the request (timeouts, retries): see `routing/compile.py` for which policy that is.
         policies: For each backend what a try obeys: timeouts and retries of `policy`, the rest of the backend's.
@@ -49,6 +52,8 @@ class RoutePlan:
         whole_response: True when the user set `request_s` in the route: it then bounds the whole response and not only
             its head.
         per_try_s: Time of one try when the route sets it (0: no limit); None: the policy's.
+        filters: What the rule changes; None: nothing. A redirect answers before `backends` is looked at.
+        backend_filters: The same for each of `backends`; empty when none of them has any.
     """
 
     name: str
@@ -59,6 +64,8 @@ class RoutePlan:
     request_s: float | None
     whole_response: bool
     per_try_s: float | None
+    filters: RuleFilters | None = None
+    backend_filters: tuple[RuleFilters | None, ...] = ()
 
 
 class ServiceTable:
@@ -77,7 +84,7 @@ class ServiceTable:
         self,
         service: ServiceKey,
         port: int,
-        matches: list[tuple[RouteMatch, RoutePlan]],
+        matches: list[tuple[RouteMatch | GrpcMatch, RoutePlan]],
         clusters: dict[ClusterKey, ClusterPlan],
         sources: tuple[object, ...],
     ) -> None:
@@ -91,7 +98,62 @@ class ServiceTable:
     def match(self, head: RequestHead) -> RoutePlan | None:
         """The rule that takes this request by Gateway API's precedence; None (404, NR) when none does.
 
-        Exact path, then the longest prefix, then a method, then the most headers; among equals the oldest route, the
-        first by namespace and name, the first rule. Once a route is attached, nothing is forwarded implicitly.
+        Exact path, then the longest expression, then the longest prefix; then a method, the most headers, the most
+        query parameters; among equals the oldest route, the first by namespace and name, the first rule. Once a route
+        is attached, nothing is forwarded implicitly.
         """
         return self._matcher.find(head)
+
+
+class L4Table:
+    """Where the connections of one port of one service go; nothing of them is read but a ServerName.
+
+    Attributes as of `ServiceTable`.
+    """
+
+    __slots__ = ("_any", "_exact", "_wildcards", "clusters", "port", "routes", "service", "sources")
+
+    def __init__(
+        self,
+        service: ServiceKey,
+        port: int,
+        plans: list[tuple[tuple[str, ...], RoutePlan]],
+        clusters: dict[ClusterKey, ClusterPlan],
+        sources: tuple[object, ...],
+    ) -> None:
+        """`plans`: hostnames and where they lead, in the order that breaks ties; no hostnames: every connection."""
+        self.service = service
+        self.port = port
+        self.routes = tuple(plan for _, plan in plans)
+        self.clusters = clusters
+        self.sources = sources
+        self._any = next((plan for hostnames, plan in plans if not hostnames), None)
+        self._exact: dict[bytes, RoutePlan] = {}
+        self._wildcards: dict[bytes, RoutePlan] = {}
+        for hostnames, plan in plans:
+            for hostname in hostnames:
+                names = self._wildcards if hostname.startswith("*.") else self._exact
+                names.setdefault(hostname.removeprefix("*.").encode(), plan)
+
+    @property
+    def asks_server_name(self) -> bool:
+        """Whether `match` needs one: only then must a ClientHello be waited for."""
+        return self._any is None
+
+    def match(self, server_name: bytes | None) -> RoutePlan | None:
+        """The rule that takes a connection; None when none does, which then is refused (NR).
+
+        A name in full beats a wildcard, a longer wildcard a shorter one; `*.example.com` takes every name below
+        `example.com`, however deep, and not itself. Case does not count, nor does a dot at the end.
+
+        Args:
+            server_name: What the client's TLS asks for; None: it did not say, or speaks no TLS.
+        """
+        if self._any is not None or server_name is None:
+            return self._any
+        name = server_name.lower().removesuffix(b".")
+        found = self._exact.get(name)
+        while found is None and name and self._wildcards:
+            name = name.partition(b".")[2]
+            found = self._wildcards.get(name)
+        return found

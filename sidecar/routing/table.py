@@ -5,51 +5,78 @@ compiled when first asked for (`routing/compile.py`), then only looked up. A pus
 from something that it changed.
 """
 
+from collections.abc import Callable
+from typing import Generic, TypeVar
+
 from sidecar.model.clusters import ClusterKey, ServiceKey
 from sidecar.model.snapshot import Known, Snapshot
 from sidecar.routing.attach import Attachments
-from sidecar.routing.compile import compile_table
-from sidecar.routing.plan import ClusterPlan, RoutePlan, ServiceTable
+from sidecar.routing.compile import compile_l4_table, compile_table
+from sidecar.routing.plan import ClusterPlan, L4Table, RoutePlan, ServiceTable
 
-__all__ = ["ClusterPlan", "RoutePlan", "Router", "ServiceTable", "compile_service"]
+__all__ = ["ClusterPlan", "L4Table", "RoutePlan", "Router", "ServiceTable", "compile_service"]
 
 MAX_TABLES = 4096  # services times ports that one sidecar calls; beyond it the oldest table is compiled anew
+
+T = TypeVar("T")
 
 
 class Router:
     """The tables of one worker, compiled when first asked for."""
 
-    __slots__ = ("_attachments", "_before", "_tables")
+    __slots__ = ("_attachments", "_l4_tables", "_tables")
 
     def __init__(self) -> None:
         self._attachments = Attachments(Snapshot())
-        self._tables: dict[ClusterKey, ServiceTable] = {}
-        self._before: dict[ClusterKey, ServiceTable] = {}  # of earlier snapshots, not asked for since
+        self._tables = _Tables(compile_table)
+        self._l4_tables = _Tables(compile_l4_table)
 
     def table(self, snapshot: Snapshot, key: ServiceKey, port: int) -> ServiceTable | None:
-        """The table for a port of a service; None when the snapshot does not know the service or the port.
+        """The table for requests to a port of a service; None when the snapshot does not know the service or the port.
 
         A None is not remembered, so that names which clients make up take no memory.
         """
+        return self._tables.get(self._at(snapshot), ClusterKey(key, port))
+
+    def l4_table(self, snapshot: Snapshot, key: ServiceKey, port: int) -> L4Table | None:
+        """The table for connections to a port that are carried unread: its TLSRoutes, else its TCPRoute, else the way
+        to the service itself. None as of `table`."""
+        return self._l4_tables.get(self._at(snapshot), ClusterKey(key, port))
+
+    def _at(self, snapshot: Snapshot) -> Attachments:
         if snapshot is not self._attachments.snapshot:
-            self._turn_to(snapshot)
-        cluster = ClusterKey(key, port)
-        table = self._tables.get(cluster)
+            self._attachments = Attachments(snapshot, self._attachments)
+            self._tables.turn_to(snapshot)
+            self._l4_tables.turn_to(snapshot)
+        return self._attachments
+
+
+class _Tables(Generic[T]):
+    """Tables of one sort."""
+
+    __slots__ = ("_before", "_compile", "_now")
+
+    def __init__(self, compile_one: Callable[[Attachments, ClusterKey, T | None], T | None]) -> None:
+        self._compile = compile_one
+        self._now: dict[ClusterKey, T] = {}
+        self._before: dict[ClusterKey, T] = {}  # of earlier snapshots, not asked for since
+
+    def get(self, attachments: Attachments, cluster: ClusterKey) -> T | None:
+        table = self._now.get(cluster)
         if table is None:
-            table = compile_table(self._attachments, cluster, self._before.pop(cluster, None))
+            table = self._compile(attachments, cluster, self._before.pop(cluster, None))
             if table is not None:
-                if len(self._tables) >= MAX_TABLES:
-                    del self._tables[next(iter(self._tables))]
-                self._tables[cluster] = table
+                if len(self._now) >= MAX_TABLES:
+                    del self._now[next(iter(self._now))]
+                self._now[cluster] = table
         return table
 
-    def _turn_to(self, snapshot: Snapshot) -> None:
+    def turn_to(self, snapshot: Snapshot) -> None:
         """Set all tables aside, to be looked through again when asked for; forget those of services that are gone."""
-        self._attachments = Attachments(snapshot, self._attachments)
-        earlier = self._before | self._tables
+        earlier = self._before | self._now
         kept = [cluster for cluster in earlier if snapshot.knows(cluster.service) is Known.FOUND]
         self._before = {cluster: earlier[cluster] for cluster in kept[-MAX_TABLES:]}
-        self._tables = {}
+        self._now = {}
 
 
 def compile_service(

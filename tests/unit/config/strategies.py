@@ -35,14 +35,30 @@ from sidecar.model.policies import (
     TrafficPolicyResource,
 )
 from sidecar.model.routes import (
+    ROUTE_KINDS,
     BackendRef,
+    Filters,
+    GrpcMatch,
+    GrpcRoute,
+    GrpcRule,
     HeaderMatch,
+    HeaderModifier,
     HttpRoute,
+    L4Rule,
+    MethodMatch,
     ParentRef,
     PathKind,
     PathMatch,
+    PathModifier,
+    PathModifierKind,
+    QueryMatch,
+    Redirect,
+    Rewrite,
     RouteMatch,
     RouteRule,
+    TcpRoute,
+    TlsRoute,
+    ValueKind,
 )
 
 labels = st.from_regex(r"[a-z0-9]([-a-z0-9]{0,20}[a-z0-9])?", fullmatch=True)
@@ -97,14 +113,65 @@ endpoint_sets = st.builds(
 )
 
 paths = st.from_regex(r"/([a-z0-9_~%$&=:@-]{0,0}[a-z0-9]{1,8}(/[a-z0-9._-]*[a-z0-9])?)?", fullmatch=True)
-header_matches = st.builds(HeaderMatch, st.from_regex(r"x-[a-z0-9!#$%&'*+.^_|~-]{1,10}", fullmatch=True), printable)
+expressions = st.sampled_from(["/a/.*", "(?i)v[0-9]+", "x|y", r"[^/]{2,}\.z"])
+field_names = st.from_regex(r"x-[a-z0-9!#$%&'*+.^_|~-]{1,10}", fullmatch=True).filter(lambda n: n[:7] != "x-mesh-")
+field_values = st.from_regex(r"[!-~]{1,8}( [!-~]{1,8})?", fullmatch=True)
+
+
+def compared(kind: type, names: st.SearchStrategy[str]) -> st.SearchStrategy[tuple[HeaderMatch | QueryMatch, ...]]:
+    """Conditions on headers or parameters, each name once."""
+    one = st.one_of(
+        st.builds(kind, names, printable, st.just(ValueKind.EXACT)),
+        st.builds(kind, names, expressions, st.just(ValueKind.REGEX)),
+    )
+    return st.lists(one, max_size=3, unique_by=lambda made: made.name).map(tuple)
+
+
+path_matches = st.one_of(
+    st.builds(PathMatch, st.sampled_from([PathKind.EXACT, PathKind.PREFIX]), paths),
+    st.builds(PathMatch, st.just(PathKind.REGEX), expressions),
+)
 matches = st.builds(
     RouteMatch,
-    st.builds(PathMatch, st.sampled_from(PathKind), paths),
-    st.lists(header_matches, max_size=3, unique_by=lambda header: header.name).map(tuple),
+    path_matches,
+    compared(HeaderMatch, field_names),
     st.one_of(st.none(), st.sampled_from(["GET", "POST", "PATCH"])),
+    compared(QueryMatch, printable),
 )
-backends = st.builds(BackendRef, services, ports, st.integers(0, 1_000_000))
+
+
+@st.composite
+def modifiers(draw: st.DrawFn) -> HeaderModifier:
+    """Some fields, each named once, dealt out to the three actions."""
+    names = draw(st.lists(field_names, min_size=1, max_size=6, unique=True))
+    first, second = sorted((draw(st.integers(0, len(names))), draw(st.integers(0, len(names)))))
+    valued = [(name, draw(field_values)) for name in names[:second]]
+    return HeaderModifier(tuple(valued[:first]), tuple(valued[first:]), tuple(names[second:]))
+
+
+full_paths = st.builds(PathModifier, st.just(PathModifierKind.FULL), paths)
+prefixes = st.builds(PathModifier, st.just(PathModifierKind.PREFIX), st.one_of(st.just(""), paths))
+header_filters = st.builds(Filters, request=st.none() | modifiers(), response=st.none() | modifiers()).map(
+    lambda made: made if made != Filters() else None
+)
+redirects = st.builds(
+    Redirect,
+    scheme=st.sampled_from(["", "http", "https"]),
+    hostname=st.just("") | subdomains,
+    path=st.none() | full_paths | prefixes,
+    port=ports,
+    status=st.sampled_from([301, 302, 303, 307, 308]),
+)
+rewrites = st.one_of(
+    st.builds(Rewrite, subdomains, st.none() | full_paths | prefixes),
+    st.builds(Rewrite, st.just(""), full_paths | prefixes),
+)
+backends = st.builds(BackendRef, services, ports, st.integers(0, 1_000_000), header_filters)
+plain_backends = st.builds(BackendRef, services, ports, st.integers(0, 1_000_000))
+
+
+def once(members: st.SearchStrategy[BackendRef]) -> st.SearchStrategy[tuple[BackendRef, ...]]:
+    return st.lists(members, max_size=3, unique_by=lambda one: (one.service, one.port)).map(tuple)
 
 
 @st.composite
@@ -114,24 +181,57 @@ def route_rules(draw: st.DrawFn) -> RouteRule:
     backend_s = draw(st.one_of(st.none(), st.just(0.0), milliseconds))
     if request_s and backend_s and request_s < backend_s:
         backend_s = request_s
+    found = draw(st.lists(matches, min_size=1, max_size=3))
+    redirect = draw(st.none() | redirects)
+    rewrite = draw(st.none() | rewrites) if redirect is None else None
+    modified = redirect or rewrite
+    if modified is not None and modified.path is not None and modified.path.kind is PathModifierKind.PREFIX:
+        found = [RouteMatch(PathMatch(PathKind.PREFIX, draw(paths)))]
+    headers = draw(header_filters) or Filters()
+    filters = Filters(request=headers.request, response=headers.response, redirect=redirect, rewrite=rewrite)
     return RouteRule(
-        matches=tuple(draw(st.lists(matches, min_size=1, max_size=3))),
-        backends=tuple(draw(st.lists(backends, max_size=3, unique_by=lambda one: (one.service, one.port)))),
+        matches=tuple(found),
+        backends=() if redirect is not None else draw(once(backends)),
         request_s=request_s,
         backend_request_s=backend_s,
+        filters=filters if filters != Filters() else None,
     )
 
 
-routes = st.builds(
-    HttpRoute,
-    namespace=labels,
-    name=subdomains,
-    parents=st.lists(
+words = st.from_regex(r"[A-Za-z_][A-Za-z_0-9]{0,8}", fullmatch=True)
+methods = st.one_of(
+    st.builds(MethodMatch, words, st.just("") | words, st.just(ValueKind.EXACT)),
+    st.builds(MethodMatch, st.just(""), words, st.just(ValueKind.EXACT)),
+    st.builds(MethodMatch, expressions, st.just("") | expressions, st.just(ValueKind.REGEX)),
+)
+grpc_rules = st.builds(
+    GrpcRule,
+    matches=st.lists(
+        st.builds(GrpcMatch, st.none() | methods, compared(HeaderMatch, field_names)), min_size=1, max_size=3
+    ).map(tuple),
+    backends=once(backends),
+    filters=header_filters,
+)
+l4_rules = st.tuples(st.builds(L4Rule, name=st.just("") | subdomains, backends=once(plain_backends)))
+hostnames = st.builds("{}{}".format, st.sampled_from(["", "*."]), labels.map(lambda label: f"{label}.example"))
+shared = {
+    "namespace": labels,
+    "name": subdomains,
+    "parents": st.lists(
         st.builds(ParentRef, services, st.one_of(st.none(), ports)), min_size=1, max_size=3, unique=True
     ).map(tuple),
-    rules=st.lists(route_rules(), min_size=1, max_size=3).map(tuple),
-    created=st.sampled_from(["", "2026-01-02T03:04:05Z"]),
+    "created": st.sampled_from(["", "2026-01-02T03:04:05Z"]),
+}
+http_routes = st.builds(HttpRoute, rules=st.lists(route_rules(), min_size=1, max_size=3).map(tuple), **shared)
+grpc_routes = st.builds(GrpcRoute, rules=st.lists(grpc_rules, min_size=1, max_size=3).map(tuple), **shared)
+tcp_routes = st.builds(TcpRoute, rules=l4_rules, **shared)
+tls_routes = st.builds(
+    TlsRoute,
+    hostnames=st.lists(hostnames, min_size=1, max_size=3, unique=True).map(tuple),
+    rules=l4_rules,
+    **shared,
 )
+routes = st.one_of(http_routes, grpc_routes, tcp_routes, tls_routes)
 
 
 @st.composite
@@ -146,7 +246,7 @@ def traffic_policies(draw: st.DrawFn) -> TrafficPolicy:
     """A policy that holds what the checks across fields demand."""
     per_try_s = draw(st.one_of(st.none(), milliseconds))
     connect_s = draw(milliseconds)
-    request_s = draw(st.one_of(st.none(), st.just(max(per_try_s or 0.0, connect_s) + 1.0)))
+    request_s = draw(st.one_of(st.none(), st.just(round(max(per_try_s or 0.0, connect_s) + 1.0, 3))))
     request_asked = request_s != Timeouts().request_s or draw(st.booleans())
     backoff, ejection = draw(spans()), draw(spans())
     return TrafficPolicy(
@@ -186,7 +286,7 @@ def traffic_policies(draw: st.DrawFn) -> TrafficPolicy:
 
 
 service_targets = st.builds(TargetRef, st.just("Service"), labels)
-route_targets = st.builds(TargetRef, st.just("HTTPRoute"), subdomains, st.one_of(st.just(""), subdomains))
+route_targets = st.builds(TargetRef, st.sampled_from(ROUTE_KINDS), subdomains, st.one_of(st.just(""), subdomains))
 traffic_policy_resources = st.builds(
     TrafficPolicyResource,
     namespace=labels,

@@ -20,7 +20,28 @@ from sidecar.model.policies import (
     TargetRef,
     TrafficPolicyResource,
 )
-from sidecar.model.routes import BackendRef, HttpRoute, ParentRef, PathKind, PathMatch, RouteMatch
+from sidecar.model.routes import (
+    BackendRef,
+    Filters,
+    GrpcMatch,
+    GrpcRoute,
+    HeaderMatch,
+    HeaderModifier,
+    HttpRoute,
+    L4Rule,
+    MethodMatch,
+    ParentRef,
+    PathKind,
+    PathMatch,
+    PathModifier,
+    PathModifierKind,
+    Redirect,
+    Rewrite,
+    RouteMatch,
+    TcpRoute,
+    TlsRoute,
+    ValueKind,
+)
 from tests.unit.config import strategies
 
 # The documents of the contract, as users write them.
@@ -156,8 +177,9 @@ def test_the_wire_refuses_features_of_a_route_that_this_version_lacks() -> None:
             "rules": [{"filters": [{"type": "RequestMirror"}], "backendRefs": [{"name": "orders", "port": 80}]}],
         },
     }
+    supported = "RequestHeaderModifier, ResponseHeaderModifier, RequestRedirect, URLRewrite"
     assert refused("HTTPRoute/shop/orders", route) == [
-        "spec.rules[0].filters: is not supported in this version (supported here: name, matches, backendRefs, timeouts)"
+        f"spec.rules[0].filters[0].type: RequestMirror is not supported here in this version (supported: {supported})"
     ]
 
 
@@ -223,15 +245,88 @@ spec:
     assert (second.request_s, second.backend_request_s) == (0.0, 0.5)
 
 
+def test_each_kind_of_route_is_read_and_older_names_of_its_version_mean_the_same() -> None:
+    text = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: GRPCRoute
+metadata: {name: calls, namespace: shop}
+spec:
+  parentRefs: [{kind: Service, name: orders}]
+  rules:
+  - matches: [{method: {service: shop.Orders}, headers: [{type: RegularExpression, name: X-User, value: "a.*"}]}, {}]
+    filters:
+    - {type: ResponseHeaderModifier, responseHeaderModifier: {remove: [server]}}
+    backendRefs: [{name: orders, port: 80}]
+  - backendRefs: [{name: orders, port: 80}]
+---
+apiVersion: gateway.networking.k8s.io/v1alpha2
+kind: TCPRoute
+metadata: {name: db, namespace: shop}
+spec: {parentRefs: [{kind: Service, name: db, port: 5432}], rules: [{backendRefs: [{name: db, port: 5432}]}]}
+---
+apiVersion: gateway.networking.k8s.io/v1alpha3
+kind: TLSRoute
+metadata: {name: db, namespace: shop}
+spec:
+  parentRefs: [{kind: Service, name: db}]
+  hostnames: [db.example.com, "*.example.org"]
+  rules: [{name: only, backendRefs: [{name: db, port: 5432}]}]
+"""
+    grpc, tcp, tls = (parsed.body for parsed in parse_documents(text, "a.yaml"))
+    db = BackendRef(ServiceKey("shop", "db"), 5432)
+    assert isinstance(grpc, GrpcRoute)
+    assert grpc.rules[0].matches == (
+        GrpcMatch(MethodMatch("shop.Orders"), (HeaderMatch("x-user", "a.*", ValueKind.REGEX),)),
+        GrpcMatch(),
+    )
+    assert grpc.rules[0].filters == Filters(response=HeaderModifier(remove=("server",)))
+    assert grpc.rules[1].matches == (GrpcMatch(),)
+    assert isinstance(tcp, TcpRoute)
+    assert (tcp.parents, tcp.rules) == ((ParentRef(ServiceKey("shop", "db"), 5432),), (L4Rule(backends=(db,)),))
+    assert isinstance(tls, TlsRoute)
+    assert tls.hostnames == ("db.example.com", "*.example.org")
+    assert tls.rules == (L4Rule(name="only", backends=(db,)),)
+
+
+def test_filters_are_read_in_any_order() -> None:
+    text = """
+apiVersion: gateway.networking.k8s.io/v1
+kind: HTTPRoute
+metadata: {name: orders, namespace: shop}
+spec:
+  parentRefs: [{kind: Service, name: orders}]
+  rules:
+  - matches: [{path: {value: /old}}]
+    filters:
+    - type: URLRewrite
+      urlRewrite: {hostname: new.example, path: {type: ReplacePrefixMatch, replacePrefixMatch: ""}}
+    - type: RequestHeaderModifier
+      requestHeaderModifier: {set: [{name: X-A, value: "1"}], add: [{name: x-b, value: "2, 3"}], remove: [x-c]}
+    backendRefs:
+    - {name: orders, port: 80, filters: [{type: RequestHeaderModifier, requestHeaderModifier: {remove: [x-d]}}]}
+  - filters: [{type: RequestRedirect, requestRedirect: {scheme: https, port: 8443, statusCode: 308}}]
+"""
+    route = parse_documents(text, "a.yaml")[0].body
+    assert isinstance(route, HttpRoute)
+    first, second = route.rules
+    assert first.filters == Filters(
+        request=HeaderModifier((("X-A", "1"),), (("x-b", "2, 3"),), ("x-c",)),
+        rewrite=Rewrite("new.example", PathModifier(PathModifierKind.PREFIX, "")),
+    )
+    assert first.backends[0].filters == Filters(request=HeaderModifier(remove=("x-d",)))
+    assert (second.filters, second.backends) == (Filters(redirect=Redirect("https", port=8443, status=308)), ())
+
+
 def test_0s_switches_a_policys_timeouts_off() -> None:
     text = """
 kind: TrafficPolicy
 metadata: {name: a}
-spec: {targetRefs: [{kind: Service, name: a}], timeouts: {request: 0s, perTry: 0s}}
+spec: {targetRefs: [{kind: Service, name: a}], timeouts: {request: 0s, perTry: 0s, tunnelIdle: 0s}}
 """
     body = parse_documents(text, "a.yaml")[0].body
     assert isinstance(body, TrafficPolicyResource)
-    assert (body.policy.timeouts.request_s, body.policy.timeouts.per_try_s) == (None, None)
+    times = body.policy.timeouts
+    assert (times.request_s, times.per_try_s, times.tunnel_idle_s) == (None, None, None)
 
 
 def test_a_kubernetes_service_gives_its_tcp_ports_and_addresses() -> None:
@@ -249,6 +344,9 @@ spec:
   - {name: web, port: 80, appProtocol: kubernetes.io/h2c}
   - {name: dns, port: 53, protocol: UDP}
   - {port: 5432}
+  - {name: grpc-web-shop, port: 9001}
+  - {name: redis, port: 6379}
+  - {name: tcp-db, port: 5433, appProtocol: tls}
 status: {loadBalancer: {}}
 """
     parsed = parse_documents(text, "a.yaml")[0]
@@ -258,6 +356,9 @@ status: {loadBalancer: {}}
             ServicePort(9000, Protocol.GRPC, "grpc-api"),
             ServicePort(80, Protocol.HTTP2, "web"),
             ServicePort(5432, Protocol.AUTO, ""),
+            ServicePort(9001, Protocol.HTTP, "grpc-web-shop"),
+            ServicePort(6379, Protocol.TCP, "redis"),
+            ServicePort(5433, Protocol.TLS, "tcp-db"),
         ),
         ("10.96.0.7", "fd00::7"),
     )

@@ -11,6 +11,7 @@ import yaml
 from sidecar.config.header import OWN_API
 from sidecar.config.resources import USER_KINDS, parse_json
 from sidecar.errors import ConfigError
+from sidecar.model.routes import ROUTE_KINDS
 from tests.support import crds
 from tests.support.crds import HAS_CEL, Crd
 
@@ -35,6 +36,7 @@ spec:
   targetRefs:
   - {kind: Service, name: orders, group: core}
   - {kind: HTTPRoute, name: orders.web, group: gateway.networking.k8s.io, sectionName: canary}
+  - {kind: GRPCRoute, name: calls}
   timeouts: {request: 10s, perTry: 3s, connect: 1s, streamIdle: 5m, tunnelIdle: 1h}
   retries:
     attempts: 2
@@ -85,7 +87,7 @@ ODD: tuple[object, ...] = (
     ),
     *("65536", "1048576", "1048577", "64Ki", "1024Ki", "1025Ki", "1Mi", "2Mi", "1M", "1048k", "1049k", "0Gi", "1Gi"),
     *("off", "strict", "permissive", "enforce", "shadow", "http", "tls", "reset", "ewma", "random"),
-    *("Service", "HTTPRoute", "core", "gateway.networking.k8s.io"),
+    *("Service", "HTTPRoute", "TCPRoute", "core", "gateway.networking.k8s.io"),
     *("spiffe://mesh.local/a", "spiffe://mesh.local", "spiffe://mesh.local/a/../b", "spiffe://Mesh/a", "orders.shop"),
     *(True, False, [], {}, ["reset"], ["x"], [1], [{}], {"unknown": 1}),
 )
@@ -147,7 +149,7 @@ def loader_problems(document: Document) -> list[str]:
 
 
 def test_there_is_a_crd_for_each_kind_of_ours_that_users_write() -> None:
-    ours = {kind for kind in USER_KINDS if kind not in ("Service", "HTTPRoute")}
+    ours = {kind for kind in USER_KINDS if kind not in ("Service", *ROUTE_KINDS)}
 
     assert set(CRDS) == ours
 

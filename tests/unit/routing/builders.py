@@ -5,13 +5,23 @@ from sidecar.model.messages import RequestHead
 from sidecar.model.policies import DEFAULT_POLICY, TargetRef, TrafficPolicy, TrafficPolicyResource
 from sidecar.model.routes import (
     BackendRef,
+    Filters,
+    GrpcMatch,
+    GrpcRoute,
+    GrpcRule,
     HeaderMatch,
     HttpRoute,
+    L4Rule,
+    MethodMatch,
     ParentRef,
     PathKind,
     PathMatch,
+    QueryMatch,
     RouteMatch,
     RouteRule,
+    TcpRoute,
+    TlsRoute,
+    ValueKind,
 )
 from sidecar.model.snapshot import Body, Resource, Snapshot
 
@@ -56,21 +66,42 @@ def match(path: PathMatch | None = None, method: str | None = None, **headers: s
     )
 
 
+def regex(path: str) -> PathMatch:
+    return PathMatch(PathKind.REGEX, path)
+
+
+def query(path: PathMatch | None = None, **parameters: str) -> RouteMatch:
+    wanted = tuple(QueryMatch(name, value) for name, value in parameters.items())
+    return RouteMatch(path or PathMatch(), query=wanted)
+
+
+def call(service: str = "", method: str = "", kind: ValueKind = ValueKind.EXACT, **headers: str) -> GrpcMatch:
+    """Without service and method: every call."""
+    wanted = MethodMatch(service, method, kind) if service or method else None
+    return GrpcMatch(wanted, tuple(HeaderMatch(_dashed(name), value) for name, value in headers.items()))
+
+
+def backends(*pairs: tuple[str, int] | str) -> tuple[BackendRef, ...]:
+    """Names or (name, weight)."""
+    named = [(one, 1) if isinstance(one, str) else one for one in pairs]
+    return tuple(BackendRef(key(service), PORT, weight) for service, weight in named)
+
+
 def rule(
-    *backends: tuple[str, int] | str,
+    *to: tuple[str, int] | str,
     matches: tuple[RouteMatch, ...] = (RouteMatch(),),
     name: str = "",
     request_s: float | None = None,
     backend_request_s: float | None = None,
+    filters: Filters | None = None,
 ) -> RouteRule:
-    """Backends as names or (name, weight)."""
-    pairs = [(one, 1) if isinstance(one, str) else one for one in backends]
     return RouteRule(
         name=name,
         matches=matches,
-        backends=tuple(BackendRef(key(service), PORT, weight) for service, weight in pairs),
+        backends=backends(*to),
         request_s=request_s,
         backend_request_s=backend_request_s,
+        filters=filters,
     )
 
 
@@ -78,6 +109,30 @@ def route(
     *rules: RouteRule, name: str = "orders", parent: str = "orders", port: int | None = None, created: str = ""
 ) -> HttpRoute:
     return HttpRoute(namespace="shop", name=name, parents=(ParentRef(key(parent), port),), rules=rules, created=created)
+
+
+def grpc_rule(*to: tuple[str, int] | str, matches: tuple[GrpcMatch, ...] = (GrpcMatch(),), name: str = "") -> GrpcRule:
+    return GrpcRule(name=name, matches=matches, backends=backends(*to))
+
+
+def grpc_route(*rules: GrpcRule, name: str = "orders", port: int | None = None) -> GrpcRoute:
+    return GrpcRoute(namespace="shop", name=name, parents=(ParentRef(key("orders"), port),), rules=rules)
+
+
+def tcp_route(*to: tuple[str, int] | str, name: str = "orders", parent: str = "orders", created: str = "") -> TcpRoute:
+    rules = (L4Rule(backends=backends(*to)),)
+    return TcpRoute(namespace="shop", name=name, parents=(ParentRef(key(parent)),), rules=rules, created=created)
+
+
+def tls_route(*hostnames: str, to: str = "orders", name: str = "orders", created: str = "") -> TlsRoute:
+    return TlsRoute(
+        namespace="shop",
+        name=name,
+        parents=(ParentRef(key("orders")),),
+        hostnames=hostnames,
+        rules=(L4Rule(backends=backends(to)),),
+        created=created,
+    )
 
 
 def policy(name: str, *targets: TargetRef, settings: TrafficPolicy = DEFAULT_POLICY) -> TrafficPolicyResource:
@@ -90,8 +145,8 @@ def resource(body: Body, version: int = 1) -> Resource:
             name = f"Service/{service.namespace}/{service.name}"
         case EndpointSet(service=service):
             name = f"Endpoints/{service.namespace}/{service.name}"
-        case HttpRoute():
-            name = f"HTTPRoute/{body.namespace}/{body.name}"
+        case HttpRoute() | GrpcRoute() | TcpRoute() | TlsRoute():
+            name = f"{body.kind}/{body.namespace}/{body.name}"
         case TrafficPolicyResource():
             name = f"TrafficPolicy/{body.namespace}/{body.name}"
         case _:

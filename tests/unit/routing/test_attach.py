@@ -4,8 +4,22 @@ from sidecar.model.clusters import ClusterKey
 from sidecar.model.policies import TargetRef
 from sidecar.model.routes import HttpRoute, ParentRef
 from sidecar.model.snapshot import Resource, Snapshot
-from sidecar.routing.attach import Attachments
-from tests.unit.routing.builders import PORT, endpoint, endpoints, key, policy, push, route, rule, service, snapshot
+from sidecar.routing.attach import CONNECTION_KINDS, REQUEST_KINDS, Attachments
+from tests.unit.routing.builders import (
+    PORT,
+    endpoint,
+    endpoints,
+    grpc_route,
+    key,
+    policy,
+    push,
+    route,
+    rule,
+    service,
+    snapshot,
+    tcp_route,
+    tls_route,
+)
 
 ORDERS = TargetRef("Service", "orders")
 
@@ -15,7 +29,7 @@ def test_routes_are_in_the_order_that_breaks_ties() -> None:
     old_b = route(rule(), name="b", created="2025-03-01T00:00:00Z")
     old_c = route(rule(), name="c", created="2025-03-01T00:00:00Z")
     from_file = route(rule(), name="z")
-    attached = Attachments(snapshot(young, old_c, old_b, from_file)).routes(key("orders"), PORT)
+    attached = Attachments(snapshot(young, old_c, old_b, from_file)).routes(key("orders"), PORT, REQUEST_KINDS)
     assert attached == [from_file, old_b, old_c, young]
 
 
@@ -24,17 +38,31 @@ def test_a_route_concerns_its_parents_and_their_ports_only() -> None:
     one_port = route(rule(), name="one", port=9090)
     elsewhere = route(rule(), name="else", parent="stock")
     attachments = Attachments(snapshot(all_ports, one_port, elsewhere))
-    assert attachments.routes(key("orders"), PORT) == [all_ports]
-    assert attachments.routes(key("orders"), 9090) == [all_ports, one_port]
-    assert attachments.routes(key("stock"), PORT) == [elsewhere]
-    assert attachments.routes(key("nobody"), PORT) == []
+    assert attachments.routes(key("orders"), PORT, REQUEST_KINDS) == [all_ports]
+    assert attachments.routes(key("orders"), 9090, REQUEST_KINDS) == [all_ports, one_port]
+    assert attachments.routes(key("stock"), PORT, REQUEST_KINDS) == [elsewhere]
+    assert attachments.routes(key("nobody"), PORT, REQUEST_KINDS) == []
 
 
 def test_a_route_that_names_a_service_twice_is_attached_once() -> None:
     parents = (ParentRef(key("orders"), PORT), ParentRef(key("orders"), 9090))
     both = HttpRoute(namespace="shop", name="both", parents=parents, rules=(rule(),))
     attachments = Attachments(snapshot(both))
-    assert attachments.routes(key("orders"), PORT) == attachments.routes(key("orders"), 9090) == [both]
+    assert (
+        attachments.routes(key("orders"), PORT, REQUEST_KINDS)
+        == attachments.routes(key("orders"), 9090, REQUEST_KINDS)
+        == [both]
+    )
+
+
+def test_of_several_kinds_on_a_port_the_first_counts() -> None:
+    http = route(rule(), name="http")
+    grpc, tls, tcp = grpc_route(name="grpc", port=9090), tls_route("db.example.com"), tcp_route()
+    attachments = Attachments(snapshot(http, grpc, tls, tcp))
+    assert attachments.routes(key("orders"), PORT, REQUEST_KINDS) == [http]
+    assert attachments.routes(key("orders"), 9090, REQUEST_KINDS) == [grpc]
+    assert attachments.routes(key("orders"), PORT, CONNECTION_KINDS) == [tls]
+    assert Attachments(snapshot(tcp)).routes(key("orders"), PORT, REQUEST_KINDS) == [tcp]
 
 
 def test_a_policy_is_found_by_each_of_its_targets_in_its_own_namespace() -> None:
@@ -42,6 +70,7 @@ def test_a_policy_is_found_by_each_of_its_targets_in_its_own_namespace() -> None
     attachments = Attachments(snapshot(both))
     assert attachments.service_policy(key("orders")) is both
     assert attachments.route_policy(route(), "") is both
+    assert attachments.route_policy(grpc_route(), "") is None
     assert attachments.service_policy(key("orders")._replace(namespace="other")) is None
 
 
@@ -87,5 +116,5 @@ def test_without_endpoints_there_are_none_and_what_is_gone_is_forgotten() -> Non
 def test_a_resource_that_is_not_what_its_name_says_is_not_used() -> None:
     wrong = {name: Resource(name, 1, service("orders")) for name in ("HTTPRoute/shop/x", "TrafficPolicy/shop/x")}
     attachments = Attachments(Snapshot(wrong))
-    assert attachments.routes(key("orders"), PORT) == []
+    assert attachments.routes(key("orders"), PORT, REQUEST_KINDS) == []
     assert attachments.service_policy(key("orders")) is None

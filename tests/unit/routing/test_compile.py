@@ -17,16 +17,20 @@ from sidecar.model.policies import (
     TrafficPolicy,
     TrafficPolicyResource,
 )
-from sidecar.model.routes import RouteRule
+from sidecar.model.routes import Filters, HeaderModifier, Redirect, Rewrite, RouteRule
 from sidecar.model.snapshot import Body, Snapshot
 from sidecar.routing.attach import Attachments
-from sidecar.routing.compile import compile_table
-from sidecar.routing.plan import RoutePlan, ServiceTable
+from sidecar.routing.compile import compile_l4_table, compile_table
+from sidecar.routing.filters import RuleFilters
+from sidecar.routing.plan import L4Table, RoutePlan, ServiceTable
 from tests.unit.routing.builders import (
     PORT,
+    call,
     endpoint,
     endpoints,
     exact,
+    grpc_route,
+    grpc_rule,
     head,
     key,
     match,
@@ -37,6 +41,8 @@ from tests.unit.routing.builders import (
     rule,
     service,
     snapshot,
+    tcp_route,
+    tls_route,
 )
 
 ORDERS = ClusterKey(key("orders"), PORT)
@@ -164,6 +170,110 @@ def test_a_rule_without_matches_takes_everything_and_several_matches_lead_to_one
     table = compiled(snapshot(*SHOP, several))
     assert plan_for(table, "/a") is plan_for(table, "/b/c")
     assert len(table.routes) == 1
+
+
+def test_filters_of_a_rule_and_of_its_backends_are_compiled_and_none_costs_nothing() -> None:
+    changes = Filters(rewrite=Rewrite("a"))
+    of_backend = Filters(request=HeaderModifier(remove=("x-a",)))
+    both = rule("orders-v1", "orders-v2", matches=(match(prefix("/a")),), filters=changes)
+    first, second = both.backends
+    both = replace(both, backends=(first, replace(second, filters=of_backend)))
+    table = compiled(snapshot(*SHOP, route(both, rule("orders-v1", matches=(match(prefix("/b")),)))))
+    plan, plain = plan_for(table, "/a"), plan_for(table, "/b")
+    assert plan.filters == RuleFilters(changes, "/a")
+    assert plan.backend_filters == (None, RuleFilters(of_backend, "/a"))
+    assert (plain.filters, plain.backend_filters) == (None, ())
+
+
+def test_a_rule_that_redirects_has_no_backends() -> None:
+    plan = plan_for(compiled(snapshot(*SHOP, route(rule(filters=Filters(redirect=Redirect(hostname="a")))))))
+    assert plan.backends == ()
+    assert plan.filters is not None
+    assert plan.filters.redirect(head("/x")) == (302, b"http://a/x")
+
+
+def test_calls_of_grpc_are_routed_and_other_routes_of_the_port_do_nothing() -> None:
+    calls = grpc_route(
+        grpc_rule("orders-v1", matches=(call("shop.Orders", "Get"), call("shop.Orders", "List"))),
+        grpc_rule(("orders-v1", 9), ("orders-v2", 1), name="rest"),
+    )
+    policies = policy("a", TargetRef("GRPCRoute", "orders", "rest"), settings=with_retries(7))
+    table = compiled(snapshot(*SHOP, calls, route(rule("stock")), policies))
+    get, rest = plan_for(table, "/shop.Orders/Get"), plan_for(table, "/shop.Orders/Put")
+    assert plan_for(table, "/shop.Orders/List") is get
+    assert (get.name, get.request_s, get.whole_response) == ("GRPCRoute/shop/orders/rule-0", 15.0, False)
+    assert (rest.name, rest.cumulative, rest.policy.retries.attempts) == ("GRPCRoute/shop/orders/rest", (9, 10), 7)
+
+
+def test_what_speaks_http_on_a_port_with_a_tcp_route_alone_obeys_that() -> None:
+    split = tcp_route(("orders-v1", 1), ("orders-v2", 3))
+    plan = plan_for(compiled(snapshot(*SHOP, split)))
+    assert (plan.name, plan.cumulative, plan.request_s) == ("TCPRoute/shop/orders/rule-0", (1, 4), 15.0)
+    assert plan_for(compiled(snapshot(*SHOP, split, route(rule("stock"))))).name == "HTTPRoute/shop/orders/rule-0"
+
+
+def l4(given: Snapshot, previous: L4Table | None = None) -> L4Table:
+    table = compile_l4_table(Attachments(given), ORDERS, previous)
+    assert table is not None
+    return table
+
+
+def test_connections_without_a_route_go_to_the_service_itself_for_as_long_as_they_last() -> None:
+    table = l4(snapshot(*SHOP, route(rule("stock"))))
+    plan = table.match(None)
+    assert plan is not None
+    assert table.match(b"any.example.com") is plan
+    assert (plan.name, plan.request_s, plan.filters) == ("default", None, None)
+    assert [backend.key for backend in plan.backends] == [ORDERS]
+    assert not table.asks_server_name
+
+
+def test_a_tcp_route_takes_every_connection_and_the_oldest_wins() -> None:
+    old = tcp_route(("orders-v1", 1), ("orders-v2", 1), name="old", created="2025-01-01T00:00:00Z")
+    table = l4(snapshot(*SHOP, old, tcp_route("stock", name="new", created="2026-01-01T00:00:00Z")))
+    for name in (None, b"db.example.com"):
+        plan = table.match(name)
+        assert plan is not None
+        assert (plan.name, plan.cumulative) == ("TCPRoute/shop/old/rule-0", (1, 2))
+
+
+def test_a_route_without_backends_refuses_by_having_none() -> None:
+    plan = l4(snapshot(*SHOP, tcp_route())).match(None)
+    assert plan is not None
+    assert plan.backends == ()
+
+
+def test_tls_is_routed_by_server_name() -> None:
+    routes = (
+        tls_route("db.example.com", "*.one.example.com", to="orders-v1", name="a"),
+        tls_route("*.example.com", to="orders-v2", name="b"),
+        tls_route("db.example.com", to="stock", name="c"),
+    )
+    table = l4(snapshot(*SHOP, *routes, tcp_route("stock")))
+    assert table.asks_server_name
+
+    def led(name: bytes | None) -> str:
+        plan = table.match(name)
+        return "" if plan is None else plan.name.split("/")[2]
+
+    asked = (b"db.example.com", b"DB.Example.com.", b"x.one.example.com", b"one.example.com", b"x.y.example.com")
+    assert [led(name) for name in asked] == ["a", "a", "a", "b", "b"]
+    nobody = (b"example.com", b"example.org", b"com", b"", b".", b"x.example.com.evil", None)
+    assert [led(name) for name in nobody] == [""] * len(nobody)
+
+
+def test_a_push_keeps_what_it_does_not_change_of_a_table_of_connections() -> None:
+    before = snapshot(*SHOP, tcp_route("orders-v1", name="a"), tcp_route("stock", name="b", created="2026"))
+    first = l4(before)
+    assert l4(push(before, service("more")), first) is first
+    changed = l4(push(before, tcp_route("orders-v2", name="b", created="2026")), first)
+    assert changed is not first
+    assert changed.match(None) is first.match(None)
+    assert compile_l4_table(Attachments(before), ORDERS._replace(port=1), None) is None
+
+
+def with_retries(attempts: int) -> TrafficPolicy:
+    return TrafficPolicy(retries=Retries(attempts=attempts))
 
 
 def test_the_oldest_route_then_the_first_by_name_then_the_first_rule_wins_a_tie() -> None:

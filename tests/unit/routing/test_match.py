@@ -1,5 +1,6 @@
 """Gateway API's precedence, against a plain reading of its text."""
 
+import re
 from itertools import permutations
 
 import pytest
@@ -7,9 +8,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.model.messages import RequestHead
-from sidecar.model.routes import HeaderMatch, PathKind, PathMatch, RouteMatch
+from sidecar.model.routes import GrpcMatch, HeaderMatch, PathKind, PathMatch, QueryMatch, RouteMatch, ValueKind
 from sidecar.routing.match import Matcher
-from tests.unit.routing.builders import exact, head, match, prefix
+from tests.unit.routing.builders import call, exact, head, match, prefix, query, regex
 
 
 def find(matches: list[RouteMatch], request: RequestHead) -> RouteMatch | None:
@@ -41,6 +42,10 @@ def find(matches: list[RouteMatch], request: RequestHead) -> RouteMatch | None:
         (prefix("/"), "/anything/at/all", True),
         (prefix("/"), "*", True),
         (prefix("/é"), "/é/x", True),
+        (regex("/v[0-9]+/.*"), "/v12/a?b", True),
+        (regex("/v[0-9]+/.*"), "/x/v12/a", False),
+        (regex("/v[0-9]+"), "/v1/a", False),
+        (regex("/a"), "/a?x", True),
     ],
 )
 def test_paths_match_as_gateway_api_says(path: PathMatch, target: str, taken: bool) -> None:
@@ -75,25 +80,107 @@ def test_of_two_matches_for_one_header_the_first_counts() -> None:
     assert find([twice], head(a="2")) is None
 
 
-def test_a_repeated_header_matches_as_its_joined_value_only() -> None:
-    request = RequestHead(b"GET", b"/", b"orders", [(b"a", b"1"), (b"A", b"2")])
-    assert find([match(a="1")], request) is None
-    assert find([match(a="1, 2")], request) is not None
+def test_a_repeated_header_fulfils_joined_or_in_each_of_its_lines() -> None:
+    def repeated(*values: bytes) -> RequestHead:
+        return RequestHead(b"GET", b"/", b"orders", [(b"A" if n else b"a", value) for n, value in enumerate(values)])
+
+    number = RouteMatch(headers=(HeaderMatch("a", "[0-9]+", ValueKind.REGEX),))
+    assert find([match(a="1")], repeated(b"1", b"2")) is None
+    assert find([match(a="2")], repeated(b"1", b"2")) is None
+    assert find([match(a="1, 2")], repeated(b"1", b"2")) is not None
+    assert find([match(a="1")], repeated(b"1", b"1")) is not None
+    assert find([match(a="1")], repeated(b"1, 1")) is None
+    assert find([number], repeated(b"1", b"2")) is number
+    assert find([number], repeated(b"1", b"x")) is None
+
+
+@pytest.mark.parametrize(
+    ("wanted", "target", "taken"),
+    [
+        (query(a="1"), "/?a=1", True),
+        (query(a="1"), "/?b=2&a=1", True),
+        (query(a="1"), "/?a=2&a=1", False),
+        (query(a="1"), "/?A=1", False),
+        (query(a="1"), "/?a=11", False),
+        (query(a="1"), "/?a", False),
+        (query(a="1"), "/a=1", False),
+        (query(a="1", b="2"), "/?b=2&a=1", True),
+        (query(a="1", b="2"), "/?a=1", False),
+        (query(a="b c"), "/?a=b+c", True),
+        (query(a="b c"), "/?%61=b%20c", True),
+        (query(a="%"), "/?a=%", True),
+        (query(a="é"), "/?a=%c3%A9", True),
+    ],
+)
+def test_the_first_of_a_query_parameter_must_hold_decoded(wanted: RouteMatch, target: str, taken: bool) -> None:
+    assert (find([wanted], head(target)) is not None) == taken
+
+
+def test_headers_and_parameters_may_be_compared_by_expression() -> None:
+    wanted = RouteMatch(
+        headers=(HeaderMatch("x-user", "ann|bob", ValueKind.REGEX),), query=(QueryMatch("v", "2.*", ValueKind.REGEX),)
+    )
+    assert find([wanted], head("/?v=21", x_user="ann")) is wanted
+    assert find([wanted], head("/?v=1", x_user="ann")) is None
+    assert find([wanted], head("/?v=21", x_user="anna")) is None
+
+
+def test_calls_are_found_by_service_and_method() -> None:
+    best_first = [
+        call("shop.Orders", "Get", x="1"),
+        call("shop.Orders", "Get"),
+        call("shop.Orders", x="1"),
+        call("shop.Orders"),
+        call("shop\\.(Orders|Stock)", "[A-Z].*", ValueKind.REGEX),
+        call(method="Get"),
+        call(),
+    ]
+    request = head("/shop.Orders/Get", "POST", x="1")
+    for left in range(len(best_first)):
+        for order in permutations(best_first[left : left + 3]):
+            assert Matcher((one, one) for one in order).find(request) is best_first[left]
+
+
+@pytest.mark.parametrize(
+    ("wanted", "path", "taken"),
+    [
+        (call("a.B", "C"), "/a.B/C", True),
+        (call("a.B", "C"), "/a.B/c", False),
+        (call("a.B", "C"), "/a.B/C/d", False),
+        (call("a.B"), "/a.B/C", True),
+        (call("a.B"), "/a.Bc/C", False),
+        (call(method="C"), "/x.Y/C", True),
+        (call(method="C"), "/C", False),
+        (call(method="C"), "/x/y/C", False),
+        (call("a\\..*", "", ValueKind.REGEX), "/a.B/C", True),
+        (call("a\\..*", "D", ValueKind.REGEX), "/a.B/C", False),
+        (call(), "/anything", True),
+    ],
+)
+def test_a_call_is_its_path(wanted: GrpcMatch, path: str, taken: bool) -> None:
+    other = call("z.Z", "Z")
+    found = Matcher([(wanted, wanted), (other, other)]).find(head(path, "POST"))
+    assert (found is wanted) == taken
 
 
 def test_the_more_special_match_wins_in_whatever_order_they_are_written() -> None:
     best_first = [
         match(exact("/a/b"), "GET"),
         match(exact("/a/b")),
+        match(regex("/a/b|/longer")),
+        match(regex("/[a]/b"), "GET"),
+        match(regex("/./b")),
         match(prefix("/a/b"), "GET", x="1", y="1"),
         match(prefix("/a/b"), "GET"),
         match(prefix("/a/b"), x="1", y="1"),
         match(prefix("/a/b"), x="1"),
+        RouteMatch(prefix("/a/b"), query=(QueryMatch("q", "1"), QueryMatch("r", "1"))),
+        query(prefix("/a/b"), q="1"),
         match(prefix("/a/b")),
         match(prefix("/a"), "GET", x="1", y="1"),
         match(prefix("/")),
     ]
-    request = head("/a/b", x="1", y="1")
+    request = head("/a/b?q=1&r=1", x="1", y="1")
     for left in range(len(best_first)):
         for order in permutations(best_first[left : left + 3]):
             assert find(list(order), request) is best_first[left]
@@ -145,6 +232,8 @@ def holds(wanted: RouteMatch, path: str, method: str, headers: dict[str, str]) -
     value = wanted.path.value
     if wanted.path.kind is PathKind.EXACT:
         path_holds = path == value
+    elif wanted.path.kind is PathKind.REGEX:
+        path_holds = re.fullmatch(value, path) is not None
     else:
         path_holds = (path + "/").startswith(value.rstrip("/") + "/")
     return (
@@ -154,11 +243,12 @@ def holds(wanted: RouteMatch, path: str, method: str, headers: dict[str, str]) -
     )
 
 
-def precedence(wanted: RouteMatch) -> tuple[bool, int, bool, int]:
+def precedence(wanted: RouteMatch) -> tuple[int, int, bool, int]:
     """What wins is largest; the characters of an exact path are equal among those that hold."""
-    is_exact = wanted.path.kind is PathKind.EXACT
-    length = 0 if is_exact else len(wanted.path.value.rstrip("/"))
-    return is_exact, length, wanted.method is not None, len(wanted.headers)
+    kind = {PathKind.EXACT: 2, PathKind.REGEX: 1, PathKind.PREFIX: 0}[wanted.path.kind]
+    value = wanted.path.value
+    length = (len(value.rstrip("/")), len(value), 0)[kind]
+    return kind, length, wanted.method is not None, len(wanted.headers)
 
 
 @given(matches=st.lists(MATCHES, max_size=12), path=PATHS, method=METHODS, headers=HEADERS)

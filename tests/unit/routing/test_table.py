@@ -17,6 +17,7 @@ from tests.unit.routing.builders import (
     rule,
     service,
     snapshot,
+    tcp_route,
 )
 
 SHOP = snapshot(
@@ -47,7 +48,7 @@ def test_what_the_snapshot_does_not_know_has_no_table_and_leaves_no_trace() -> N
     assert router.table(SHOP, key("orders"), 1) is None
     for n in range(100):
         assert router.table(SHOP, ServiceKey("made", f"up-{n}"), PORT) is None
-    assert router._tables == {}
+    assert router._tables._now == {}
 
 
 def test_an_unrelated_push_keeps_the_table_even_if_it_was_not_asked_for_in_between() -> None:
@@ -100,11 +101,24 @@ def test_the_number_of_tables_is_bounded(monkeypatch: pytest.MonkeyPatch) -> Non
     many = snapshot(*(service(f"s{n}") for n in range(6)))
     router = Router()
     tables = [table_of(router, many, f"s{n}") for n in range(6)]
-    assert len(router._tables) == 3
+    assert len(router._tables._now) == 3
     assert table_of(router, many, "s5") is tables[5]
     assert table_of(router, many, "s0") is not tables[0]
     router.table(push(many, service("one-more")), key("one-more"), PORT)
-    assert len(router._before) <= 3
+    assert len(router._tables._before) <= 3
+
+
+def test_connections_have_tables_of_their_own_that_survive_a_push_of_something_else() -> None:
+    router = Router()
+    first = router.l4_table(SHOP, key("stock"), PORT)
+    assert first is not None
+    assert router.l4_table(SHOP, key("stock"), PORT) is first
+    assert router.l4_table(push(SHOP, service("more")), key("stock"), PORT) is first
+    steered = push(SHOP, tcp_route("orders", parent="stock"))
+    changed = router.l4_table(steered, key("stock"), PORT)
+    assert changed is not None
+    assert [plan.name for plan in changed.routes] == ["TCPRoute/shop/orders/rule-0"]
+    assert router.l4_table(steered, key("nobody"), PORT) is None
 
 
 def test_compile_service_does_the_same_without_a_router() -> None:
