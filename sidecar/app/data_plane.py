@@ -49,6 +49,8 @@ def bind_all(bootstrap: Bootstrap) -> list[Bound]:
         listen = bootstrap.outbound.listen
         made += [Bound("outbound", bind("outbound.listen", *address, beside=listen)) for address in listen]
         for upstream in bootstrap.outbound.upstreams:
+            if upstream.listen is None:
+                continue
             name = f"outbound {upstream.service}:{upstream.port}"
             fixed = (upstream.service, upstream.port)
             made.append(Bound(name, bind("outbound.upstreams", *upstream.listen), fixed))

@@ -28,6 +28,7 @@ from sidecar.app.one_worker import OneWorker
 from sidecar.app.plane import Plane
 from sidecar.app.reaper import bury, is_process_one, same_group
 from sidecar.app.service import Service, check_command
+from sidecar.config.capture import own_traffic_problem
 from sidecar.errors import ConfigError
 from sidecar.model.bootstrap import Bootstrap
 from sidecar.model.snapshot import Snapshot
@@ -63,6 +64,10 @@ def run(
     """
     if command:
         check_command(command)
+    captured = bootstrap.outbound.capture
+    problem = "" if captured is None else own_traffic_problem(captured, os.geteuid(), os.getegid())
+    if problem:
+        raise ConfigError([f"{bootstrap.source}: {problem}"])
     open_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     bootstrap = _within_open_files(bootstrap, say)
     bound = bind_all(bootstrap)

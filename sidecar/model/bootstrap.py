@@ -135,11 +135,16 @@ class InboundConfig:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Upstream:
-    """A local listener for one port of one service: the app dials it instead of the service."""
+    """A port of a service that the app calls.
+
+    Attributes:
+        listen: A local listener that the app dials instead of the service; None, with transparent capture, only says
+            that the service is called: its addresses are then known before the first call.
+    """
 
     service: ServiceKey
     port: int
-    listen: HostPort
+    listen: HostPort | None
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -102,6 +102,14 @@ def test_one_family_alone_is_a_warning() -> None:
     assert line.startswith("s.yaml:3:35: outbound.listen: outgoing IPv6 connections are not captured: no listener with")
 
 
+def test_with_capture_an_upstream_needs_no_listener_of_its_own() -> None:
+    """It is then only said to be called: with a control plane, its addresses come before the first call."""
+    made, _ = load("outbound: {capture: true, upstreams: [{service: stock, port: 80}]}")
+    assert [(str(one.service), one.port, one.listen) for one in made.outbound.upstreams] == [("stock.shop", 80, None)]
+    (line,) = refused("outbound: {upstreams: [{service: stock, port: 80}]}")
+    assert "field 'listen' is missing (the local address for the app, such as 127.0.0.1:9001)" in line
+
+
 def test_a_dual_stack_listener_takes_both_families() -> None:
     text = "inbound: {capture: true, mtls: off, app: '127.0.0.1:1', listen: '[::]:15006'}"
     made, warnings = load(text)
