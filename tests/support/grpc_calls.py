@@ -87,9 +87,14 @@ class GrpcPeer:
         (result,) = await self.calls(target, {"method": method, "messages": list(messages) or [""], **how})
         return result
 
-    async def seen(self, *, ended: int = 0) -> list[dict[str, Any]]:
-        """Every call that reached a server, oldest first, when at least `ended` of them are over."""
-        found: list[dict[str, Any]] = await self._ask(do="seen", ended=ended)
+    async def kill(self, name: str) -> None:
+        """Break off every call of a server, and close it."""
+        await self._ask(do="kill", name=name)
+
+    async def seen(self, *, begun: int = 0, ended: int = 0) -> list[dict[str, Any]]:
+        """Every call that reached a server, oldest first, when at least so many have begun and are over."""
+        found: list[dict[str, Any]] = await self._ask(do="seen", begun=begun, ended=ended)
+        assert len(found) >= begun, found
         assert sum(one["ended"] for one in found) >= ended, found
         return found
 

@@ -7,8 +7,9 @@ done; several may be under way. Every wait is bounded.
     {"do": "serve", "name": "a"}                       -> {"port": 40001}
     {"do": "drain", "name": "a"}                       -> {}     GOAWAY; calls under way may finish
     {"do": "calls", "target": "...", "calls": [...]}   -> [result, ...]   all at once, over one channel a target
-    {"do": "seen", "ended": 0}                         -> [{"server", "method", "metadata", "left_s", "ended"}, ...]
-                                                          when so many have ended
+    {"do": "kill", "name": "a"}                        -> {}     calls under way are broken off
+    {"do": "seen", "begun": 0, "ended": 0}             -> [{"server", "method", "metadata", "left_s", "ended"}, ...]
+                                                          when so many have begun and ended
     {"do": "reset"}                                    -> {}     channels closed, servers stopped, nothing seen
 """
 
@@ -58,8 +59,7 @@ class Service(grpc.GenericRpcHandler):  # type: ignore[misc]  # grpcio has no ty
         seen = {"server": self.name, "method": method, "metadata": metadata, "left_s": None, "ended": False}
         left_s = context.time_remaining()
         seen["left_s"] = left_s if left_s is not None and left_s < 1e6 else None
-        self.world.seen.append(seen)
-        del self.world.seen[:-_MAX_SEEN]
+        self.world.begun(seen)
         initial = [(key, value) for key, value in _pairs(context) if key.startswith("x-initial")]
         if initial:
             context.send_initial_metadata(initial)
@@ -135,6 +135,13 @@ class World:
         self.servers: dict[str, Any] = {}
         self.channels: dict[str, Any] = {}
 
+    def begun(self, call: dict[str, Any]) -> None:
+        """A call has reached its server."""
+        with self.change:
+            self.seen.append(call)
+            del self.seen[:-_MAX_SEEN]
+            self.change.notify_all()
+
     def ended(self, call: dict[str, Any]) -> None:
         """A call is over at its server."""
         with self.change:
@@ -154,11 +161,17 @@ class World:
         if what == "drain":
             self.servers.pop(told["name"]).stop(CALL_S)
             return {}
+        if what == "kill":
+            self.servers.pop(told["name"]).stop(None)
+            return {}
         if what == "calls":
             return self.calls(told["target"], told["calls"])
         if what == "seen":
             with self.change:
-                self.change.wait_for(lambda: sum(one["ended"] for one in self.seen) >= told["ended"], CALL_S)
+                self.change.wait_for(
+                    lambda: len(self.seen) >= told["begun"] and sum(one["ended"] for one in self.seen) >= told["ended"],
+                    CALL_S,
+                )
                 return self.seen
         if what == "reset":
             for channel in self.channels.values():
@@ -187,10 +200,11 @@ def call(
     timeout_s: float | None = None,
     gzip: bool = False,
     cancel_after: int | None = None,
+    pause_s: float = 0.0,
 ) -> dict[str, Any]:
     """One call; `size` asks for one message of so many bytes, `cancel_after` gives it up after so many answers.
 
-    A `timeout_s` of 0 is none at all.
+    A `timeout_s` of 0 is none at all; before each streamed message but the first it pauses for `pause_s`.
     """
     sent = [b"m" * size] if size else [text.encode() for text in messages or [""]]
     pairs = [(key, bytes.fromhex(value) if key.endswith("-bin") else value) for key, value in metadata or []]
@@ -202,7 +216,7 @@ def call(
         begin = begin.future
     started_s = time.monotonic()
     ongoing = begin(
-        iter(sent) if streams_up else sent[0],
+        _paused(sent, pause_s) if streams_up else sent[0],
         timeout=CALL_S if timeout_s is None else timeout_s or None,
         metadata=pairs,
         compression=grpc.Compression.Gzip if gzip else None,
@@ -228,6 +242,13 @@ def call(
         "trailing": [[key, _text(value)] for key, value in ongoing.trailing_metadata() or ()],
         "took_s": time.monotonic() - started_s,
     }
+
+
+def _paused(messages: list[bytes], pause_s: float) -> Iterator[bytes]:
+    for number, message in enumerate(messages):
+        if number:
+            time.sleep(pause_s)
+        yield message
 
 
 def _pairs(context: Any) -> Any:
