@@ -6,7 +6,7 @@ stream that failed whether the upstream provably left it alone (REFUSED_STREAM, 
 
 from sidecar.codec.contract import CANCEL, Note
 from sidecar.codec.events import Event, Head, Interim, Reset, Tunnel
-from sidecar.codec.h2_frames import LAST_STREAM, Code, code_name
+from sidecar.codec.h2_frames import LAST_STREAM, Code, code_name, goaway
 from sidecar.codec.h2_heads import request_fields, response_head
 from sidecar.codec.h2_library import STREAMS_MAX
 from sidecar.codec.h2_mux import H2Mux
@@ -29,15 +29,16 @@ class H2Client(H2Mux):
     _end_is_all = True
 
     def __init__(self, *, scheme: bytes = b"http", streams_max: int = STREAMS_MAX) -> None:
-        super().__init__(client=True)
+        super().__init__(client=True, streams_max=streams_max)
         self._scheme = scheme
         self._streams_max = streams_max
         self._next = 1
+        self._leaving = False
 
     @property
     def draining(self) -> bool:
         """See `Mux`."""
-        return self._peer_gone_away or self._calmed or bool(self._over) or self._next > LAST_STREAM
+        return self._leaving or self._peer_gone_away or self._calmed or bool(self._over) or self._next > LAST_STREAM
 
     @property
     def room(self) -> int:
@@ -70,6 +71,12 @@ class H2Client(H2Mux):
         stream.sent_head = True
         stream.sent_end = end
         return number
+
+    def go_away(self) -> None:
+        """See `MuxClient`. The last stream of the server's that we took is none: nothing is pushed to us."""
+        if not self._leaving and not self._over:
+            self._leaving = True
+            self._write(goaway(0, Code.NO_ERROR))
 
     def forget(self, stream: int) -> None:
         """See `MuxClient`."""

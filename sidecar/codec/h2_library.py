@@ -49,7 +49,7 @@ class _Library(H2Connection):
     MAX_CLOSED_STREAMS = 1024
 
 
-def library_connection(*, client: bool) -> tuple[H2Connection, HeadReader]:
+def library_connection(*, client: bool, streams_max: int) -> tuple[H2Connection, HeadReader]:
     """The library's connection, its first bytes written."""
     config = H2Configuration(client_side=client, header_encoding=None, validate_inbound_headers=False,
                              normalize_inbound_headers=False, validate_outbound_headers=False,
@@ -59,7 +59,7 @@ def library_connection(*, client: bool) -> tuple[H2Connection, HeadReader]:
     announced = {
         SettingCodes.HEADER_TABLE_SIZE: HEADER_TABLE_BYTES,
         SettingCodes.ENABLE_PUSH: 0,
-        SettingCodes.MAX_CONCURRENT_STREAMS: STREAMS_MAX,
+        SettingCodes.MAX_CONCURRENT_STREAMS: streams_max,
         SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
         SettingCodes.MAX_FRAME_SIZE: wire.FRAME_MAX_BYTES,
         SettingCodes.MAX_HEADER_LIST_SIZE: HEAD_MAX_BYTES,

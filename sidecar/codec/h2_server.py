@@ -22,8 +22,9 @@ class H2Server(H2Mux):
     _blame = MALFORMED
     _end_is_all = False
 
-    def __init__(self) -> None:
-        super().__init__(client=False)
+    def __init__(self, *, streams_max: int = STREAMS_MAX) -> None:
+        super().__init__(client=False, streams_max=streams_max)
+        self._streams_max = streams_max
         self._library.receive_data(wire.PREFACE)  # the client's own is read by us
         self._highest = 0  # stream that the client began last
         self._taken = 0  # the last one of them that we may have acted on
@@ -98,8 +99,8 @@ class H2Server(H2Mux):
             self._refuse(number, ended, "we are going away", events, excused=not self._calmed)
             return
         self._taken = number
-        if len(self._streams) >= STREAMS_MAX:
-            sentence = f"the client has {STREAMS_MAX} streams open already"
+        if len(self._streams) >= self._streams_max:
+            sentence = f"the client has {self._streams_max} streams open already"
             self._refuse(number, ended, sentence, events, excused=not self._settings_acked)
         else:
             try:

@@ -75,8 +75,8 @@ class Streams:
 
     _end_is_all: bool  # when the peer's message is complete, nothing more is told of the stream
 
-    def __init__(self, *, client: bool) -> None:
-        self._library, self._reader = library_connection(client=client)
+    def __init__(self, *, client: bool, streams_max: int) -> None:
+        self._library, self._reader = library_connection(client=client, streams_max=streams_max)
         self._out = bytearray()
         self._replies_bytes = 0  # of what `feed` put into `_out`
         self._cutter = wire.Cutter()

@@ -1,8 +1,8 @@
 """One connection with many streams, either side of it: reading, writing, and waking whoever waits.
 
-A `MuxLink` owns the stream and its codec; one task reads it and gives each event to the `MuxEnd` of its stream. The ends
-belong to exchanges, which wait in them for events, or for room to send. Used by `mux_server.py` towards clients and by
-`mux_client.py` towards endpoints.
+A `MuxLink` owns the stream and its codec; one task reads it and gives each event to the `MuxEnd` of its stream. The
+ends belong to exchanges, which wait in them for events, or for room to send. Used by `mux_server.py` towards clients
+and by `mux_client.py` towards endpoints.
 
 Back-pressure: what an exchange has not forwarded is not credited; an end sends no more than the peer's windows allow,
 and waits while the socket is full; when the peer does not even take our control frames, it is not read any more. A peer

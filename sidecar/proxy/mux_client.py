@@ -7,6 +7,8 @@ Made and kept by `shared.py`; read by a task of its own, see `mux.py`. A request
 import math
 from collections.abc import Callable, Iterable
 
+import trio
+
 from sidecar.codec.contract import CANCEL, MuxClient
 from sidecar.codec.events import Event
 from sidecar.errors import TLS_FAILED, UPSTREAM_PROTOCOL, UPSTREAM_REFUSED, UPSTREAM_RESET, ProxyError
@@ -26,9 +28,10 @@ class MuxUpstream:
         rest_s: When its last exchange ended, monotonic seconds.
         promised: Streams that were lent and have not begun yet.
         used: Exchanges it has carried.
+        heard: The endpoint has sent something, its SETTINGS first; or the connection is over.
     """
 
-    __slots__ = ("_got_any", "_now", "codec", "endpoint", "link", "on_closed", "promised", "rest_s", "used")
+    __slots__ = ("_now", "codec", "endpoint", "heard", "link", "promised", "rest_s", "used")
 
     def __init__(
         self, stream: Stream, endpoint: Endpoint, observer: Observer, now: Callable[[], float], streams: int
@@ -40,7 +43,7 @@ class MuxUpstream:
         self.promised = 0
         self.used = 0
         self._now = now
-        self._got_any = False
+        self.heard = trio.Event()
 
     @property
     def room(self) -> int:
@@ -53,6 +56,7 @@ class MuxUpstream:
             self.link.write()
             await self.link.read(self, self._idle_until)
         finally:
+            self.heard.set()
             self.link.stream.close()
 
     def retire(self) -> None:
@@ -66,7 +70,7 @@ class MuxUpstream:
 
     def on_fed(self) -> None:
         """See `MuxOwner`."""
-        self._got_any = True
+        self.heard.set()
 
     def over(self, lease: "MuxLease") -> None:
         """The exchange of `lease` has ended."""
@@ -85,7 +89,7 @@ class MuxUpstream:
         where = f"endpoint {self.endpoint.id} at {self.endpoint.address}"
         if untouched:
             return ProxyError(UPSTREAM_REFUSED, f"{where}: {sentence}")
-        if not self._got_any and "alert" in sentence.lower():
+        if not self.heard.is_set() and "alert" in sentence.lower():
             # In TLS 1.3 the server judges our certificate after our side is done: its refusal arrives as an answer.
             return ProxyError(TLS_FAILED, f"{where} refused our certificate: {sentence}")
         return ProxyError(UPSTREAM_RESET, f"{where}: {sentence}")
@@ -117,10 +121,6 @@ class MuxLease(MuxEnd):
 
     def put_request(self, head: RequestHead, *, wants_trailers: bool) -> None:
         """See `Lease`."""
-        if head.upgrade and not self._connection.codec.extended_connect:
-            raise ProxyError(
-                UPSTREAM_PROTOCOL, f"endpoint {self.endpoint.id} takes no {head.upgrade.decode('latin-1')} over HTTP/2"
-            )
         self._head = head
         self._wants_trailers = wants_trailers
 
@@ -134,6 +134,7 @@ class MuxLease(MuxEnd):
 
     def give(self, data: bytes) -> None:
         """A connection of many streams has one reader."""
+        del data
         raise RuntimeError("bytes of a shared connection cannot be handed over")
 
     def release(self) -> None:
@@ -164,6 +165,15 @@ class MuxLease(MuxEnd):
     def spliceable(self) -> EpollStream | None:
         """See `Lease`; the tunnel's bytes are framed."""
         return None
+
+    async def push(self) -> None:
+        """See `Lease`. Whether an upgrade may be asked for, only the endpoint's SETTINGS tell."""
+        if self._head is not None and self._head.upgrade:
+            await self._connection.heard.wait()
+            if self.lost is None and not self._connection.codec.extended_connect:
+                shown = self._head.upgrade.decode("latin-1")
+                raise ProxyError(UPSTREAM_PROTOCOL, f"endpoint {self.endpoint.id} takes no {shown} over HTTP/2")
+        await super().push()
 
     def _begin(self) -> None:
         if self._head is not None:

@@ -1,7 +1,7 @@
 """One client connection over HTTP/2: each stream becomes a request, served by a task of its own.
 
-`serve` reads, the exchanges of its streams write; see `mux.py`. A drain says GOAWAY in two steps, so that a request that
-is on its way meanwhile is still served. A stream's end costs nobody but itself: what breaks one is reset alone.
+`serve` reads, the exchanges of its streams write; see `mux.py`. A drain says GOAWAY in two steps, so that a request
+that is on its way meanwhile is still served. A stream's end costs nobody but itself: what breaks one is reset alone.
 """
 
 import math

@@ -1,13 +1,13 @@
 """Upstream connections kept for the next request, shared by all clients of a worker.
 
-Lends leases (`upstream.py`). HTTP/1: the newest idle connection goes out first, so that the rest can age and close. Idle
-ones are watched: an endpoint that closes is noticed at once. HTTP/2: `shared.py`. Raw TCP: a new one each time. Counts
-what each cluster uses, and makes requests above `limits.connections` wait, at most `limits.pending` of them, in order of
-arrival; a shared connection counts once, however many streams it carries.
+Lends leases (`upstream.py`). HTTP/1: the newest idle connection goes out first, so that the rest can age and close.
+Idle ones are watched: an endpoint that closes is noticed at once. HTTP/2: `shared.py`. Raw TCP: a new one each time.
+Counts what each cluster uses, and makes requests above `limits.connections` wait, at most `limits.pending` of them, in
+order of arrival; a shared connection counts once, however many streams it carries.
 
 How long an idle connection is kept: 3 s to an app, below every common keep-alive, so that the app does not close under
-a request (Linkerd's figure), or what the app said in `Keep-Alive: timeout` less 2 s; 5 minutes between sidecars, where a
-handshake costs a millisecond of CPU.
+a request (Linkerd's figure), or what the app said in `Keep-Alive: timeout` less 2 s; 5 minutes between sidecars, where
+a handshake costs a millisecond of CPU.
 """
 
 import math

@@ -70,13 +70,16 @@ class RawDownstream:
 
     def put_interim(self, head: ResponseHead) -> None:
         """Nobody reads heads here."""
+        del head
 
     def put_head(self, head: ResponseHead) -> None:
         """An answer in the place of a tunnel refuses it; the client can only be cut."""
+        del head
         self._refused = True
 
     def put_tunnel(self, head: ResponseHead) -> None:
         """The bytes begin."""
+        del head
 
     def put_chunk(self, data: bytes) -> None:
         """See `Downstream`."""
@@ -84,6 +87,7 @@ class RawDownstream:
 
     def put_end(self, trailers: Trailing = ()) -> None:
         """See `Downstream`."""
+        del trailers
         self._ending = True
 
     async def push(self) -> None:
@@ -151,6 +155,7 @@ class RawLease:
 
     def put_request(self, head: RequestHead, *, wants_trailers: bool) -> None:
         """Connected is agreed."""
+        del head, wants_trailers
         self._events.append(Tunnel(ResponseHead(200, [])))
 
     def put_chunk(self, data: bytes) -> None:
@@ -159,6 +164,7 @@ class RawLease:
 
     def put_end(self, trailers: Trailing = ()) -> None:
         """See `Lease`."""
+        del trailers
         self._ending = True
 
     async def push(self) -> None:

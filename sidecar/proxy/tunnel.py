@@ -152,7 +152,7 @@ class _Tunnel:
                 return client.half_closes
 
     async def _watch(self) -> None:
-        while (left_s := self._moved_s + self._idle_s - self._worker.now()) > 0:
+        while (left_s := self._moved_s + self._idle_s - self._worker.now()) > 0:  # noqa: ASYNC110 - as often as the time moves on
             await trio.sleep(left_s)
         self._problem = ProxyError(TUNNEL_IDLE, f"nothing moved through the tunnel for {self._idle_s:g}s")
         self._both.cancel()
