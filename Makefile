@@ -18,7 +18,7 @@ test:  ## the test suite
 	@.ci/venv test
 	@$(PY) -m pytest -q $(ARGS)
 
-prove:  ## the long runs (fuzzing for now), one line each into bench/proof.json; can be stopped and goes on later
+prove:  ## the long runs (fuzzing, load), one line each into bench/proof.json; can be stopped and goes on later
 	@.ci/venv test
 	@$(PY) -m bench.prove $(ARGS)
 

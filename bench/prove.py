@@ -1,9 +1,9 @@
 """`make prove`: the long acceptance runs, one line each in bench/proof.json with figure, commit and date.
 
-For now: the fuzz tests, with many more inputs than a test run has. The inputs are drawn from a seed made of the commit,
-the test and the block, so that a failure can be repeated and each commit sees inputs that the last one did not. A run
-can be stopped at any time and goes on where it was, as long as the commit is the same; a tree with changes starts
-afresh. Exit status: 0 all hold, 1 one failed or was stopped, 2 usage.
+Fuzz tests (`Proof`), with many more inputs than a test run has. They are drawn from a seed made of the commit, the test
+and the block, so that a failure can be repeated and each commit sees inputs that the last one did not. Such a run can
+be stopped at any time and goes on where it was, as long as the commit is the same; a tree with changes starts afresh.
+Other runs (`Whole`) are played from start to end. Exit status: 0 all hold, 1 one failed or was stopped, 2 usage.
 """
 
 import argparse
@@ -49,8 +49,29 @@ class Proof:
         """Inputs in all."""
         return sum(blocks for _, blocks in self.targets) * BLOCK
 
+    @property
+    def size(self) -> str:
+        """How much it is."""
+        return f"{self.inputs:,} inputs"
 
-PROOFS = (
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A long run without blocks.
+
+    Attributes:
+        what: What holds when it passes.
+        target: Module and name of a function that takes `Say`, and returns the figure or raises.
+        size: How much it is.
+    """
+
+    name: str
+    what: str
+    target: str
+    size: str
+
+
+PROOFS: tuple[Proof | Whole, ...] = (
     Proof(
         "codec-fuzz",
         "the HTTP/1.1 codecs answer any bytes with events or a fault, however they are cut, and agree with h11",
@@ -68,6 +89,12 @@ PROOFS = (
             ("tests.fuzz.test_stream_ops:test_any_calls_over_tls", 10),
             ("tests.fuzz.test_stream_ops:test_any_calls_in_memory", 50),
         ),
+    ),
+    Whole(
+        "h2load",
+        "no request fails over HTTP/2: 50 connections of 10 streams, through one sidecar and through two",
+        "tests.interop.h2load:prove",
+        "2 runs of 100,000 requests",
     ),
 )
 
@@ -112,7 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         line = ledger.proven().get(proof.name)
         stands = line is not None and line["commit"] == commit and not line["figure"].startswith("FAILED")
         known = f"proven at {line['commit']} on {line['date']}: {line['figure']}" if line else "never run"
-        print(f"{proof.name}: {proof.what}\n  {proof.inputs:,} inputs; {known}", flush=True)
+        print(f"{proof.name}: {proof.what}\n  {proof.size}; {known}", flush=True)
         if options.list or (stands and not options.again):
             continue
         if not _prove(proof, commit, ledger, again=options.again):
@@ -120,17 +147,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return GOOD
 
 
-def _prove(proof: Proof, commit: str, ledger: Ledger, *, again: bool) -> bool:
+def _prove(proof: Proof | Whole, commit: str, ledger: Ledger, *, again: bool) -> bool:
     today = datetime.now(UTC).strftime("%Y-%m-%d")
-    done = {} if again else ledger.done(proof.name, commit)
-    targets = {name: (fuzz_target(name), blocks) for name, blocks in proof.targets}
-    stop = Stop()
-    stop.listen()
     try:
-        Runner(proof, commit, ledger, stop, progress.to_stderr).run(targets, done)
-    except StoppedError:
+        figure = _figure(proof, commit, ledger, again=again)
+    except (StoppedError, KeyboardInterrupt):
         progress.clear()
-        then = "starts afresh, as the tree has changes" if commit.endswith("+changes") else "goes on where it was"
+        afresh = isinstance(proof, Whole) or commit.endswith("+changes")
+        then = "starts afresh" if afresh else "goes on where it was"
         print(f"prove: stopped; at the next make prove {proof.name} {then}", file=sys.stderr)
         return False
     except FoundFailureError as exc:
@@ -140,10 +164,34 @@ def _prove(proof: Proof, commit: str, ledger: Ledger, *, again: bool) -> bool:
         ledger.record(proof.name, f"FAILED: {exc}", commit, today)
         return False
     progress.clear()
-    figure = f"{proof.inputs:,} inputs, 0 failures"
     ledger.record(proof.name, figure, commit, today)
     print(f"  {figure}")
     return True
+
+
+def _figure(proof: Proof | Whole, commit: str, ledger: Ledger, *, again: bool) -> str:
+    if isinstance(proof, Proof):
+        return _prove_blocks(proof, commit, ledger, again=again)
+    for number in (signal.SIGINT, signal.SIGTERM):  # a run cleans up behind itself when it is interrupted
+        signal.signal(number, signal.default_int_handler)
+    return _prove_whole(proof)
+
+
+def _prove_whole(proof: Whole) -> str:
+    module, _, function = proof.target.partition(":")
+    try:
+        return str(getattr(import_module(module), function)(progress.to_stderr))
+    except Exception as exc:
+        raise FoundFailureError(str(exc).partition("\n")[0] or type(exc).__name__) from exc
+
+
+def _prove_blocks(proof: Proof, commit: str, ledger: Ledger, *, again: bool) -> str:
+    done = {} if again else ledger.done(proof.name, commit)
+    targets = {name: (fuzz_target(name), blocks) for name, blocks in proof.targets}
+    stop = Stop()
+    stop.listen()
+    Runner(proof, commit, ledger, stop, progress.to_stderr).run(targets, done)
+    return f"{proof.inputs:,} inputs, 0 failures"
 
 
 @dataclass(frozen=True, slots=True)

@@ -28,7 +28,7 @@ ADDED_TO_REQUESTS = {
     "x-forwarded-for": "the client's address",
     "x-forwarded-proto": "http or https, as the client spoke",
     "x-forwarded-client-cert": "the verified identity of a mesh peer",
-    "x-mesh-deadline": "how long the caller still waits",
+    "x-mesh-timeout-ms": "how long the caller still waits, for the app to pass on",
 }
 
 # When what the client speaks and what the upstream speaks are not the same, the direct run is not quite the same.

@@ -1,13 +1,15 @@
 """Long runs: they can be stopped and go on, they end at a failure, and each leaves one line."""
 
 import json
+from importlib import import_module
 from pathlib import Path
 
 import pytest
 
 from bench import prove
 from bench.ledger import Ledger
-from bench.prove import BLOCK, PROOFS, FoundFailureError, Proof, Runner, Stop, StoppedError
+from bench.progress import Say
+from bench.prove import BLOCK, PROOFS, FoundFailureError, Proof, Runner, Stop, StoppedError, Whole
 
 COMMIT = "abc1234"
 NAME = "module:test_something"
@@ -81,12 +83,45 @@ def test_the_ledger_is_one_line_a_run(ledger: Ledger) -> None:
     assert lines[1].startswith('"a"')
 
 
-@pytest.mark.parametrize("name", [name for proof in PROOFS for name, _ in proof.targets])
+@pytest.mark.parametrize("name", [name for proof in PROOFS if isinstance(proof, Proof) for name, _ in proof.targets])
 def test_every_target_is_a_fuzz_test_that_takes_bytes(name: str) -> None:
     target = prove.fuzz_target(name)
 
     for data in (b"", b"\0" * 64, bytes(range(256)) * 4):
         target(data)
+
+
+def whole(monkeypatch: pytest.MonkeyPatch, ledger: Ledger, figure: str) -> tuple[int, dict[str, str]]:
+    """Play a run without blocks; exit status and the line it left."""
+    run = prove.Whole("some-load", "nothing fails", f"{__name__}:{figure}", "1 run")
+    monkeypatch.setattr(prove, "PROOFS", (run,))
+    monkeypatch.setattr(prove, "Ledger", lambda: ledger)
+    return prove.main(["--again"]), ledger.proven()["some-load"]
+
+
+def good_figure(say: Say) -> str:
+    say("under way")
+    return "7 requests, 0 failed"
+
+
+def bad_figure(say: Say) -> str:
+    raise AssertionError("3 requests failed\nand a long story")
+
+
+def test_a_run_without_blocks_leaves_its_figure(monkeypatch: pytest.MonkeyPatch, ledger: Ledger) -> None:
+    status, line = whole(monkeypatch, ledger, "good_figure")
+    assert (status, line["figure"]) == (0, "7 requests, 0 failed")
+
+
+def test_a_run_without_blocks_that_fails_says_why(monkeypatch: pytest.MonkeyPatch, ledger: Ledger) -> None:
+    status, line = whole(monkeypatch, ledger, "bad_figure")
+    assert (status, line["figure"]) == (1, "FAILED: 3 requests failed")
+
+
+@pytest.mark.parametrize("run", [proof for proof in PROOFS if isinstance(proof, Whole)], ids=lambda run: run.name)
+def test_every_run_without_blocks_is_there(run: Whole) -> None:
+    module, _, function = run.target.partition(":")
+    assert callable(getattr(import_module(module), function))
 
 
 def test_an_unknown_run_is_a_usage_error(capsys: pytest.CaptureFixture[str]) -> None:
