@@ -7,8 +7,10 @@ import h11
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from sidecar.codec.h1_client import H1Client
+from sidecar.codec.h1_server import H1Server
 from sidecar.codec.target import canonical_target
-from sidecar.model.messages import RequestHead
+from sidecar.model.messages import Fields, RequestHead, ResponseHead, end_to_end, nominated
 from tests.support.http1 import Transcript, cuts_of, receive, serve
 
 # What heads and bodies are made of, and what they are attacked with.
@@ -140,3 +142,57 @@ def test_what_we_accept_h11_understands_alike(stream: bytes) -> None:
         peer.send(h11.Response(status_code=200, headers=[("Content-Length", "0")]))
         peer.send(h11.EndOfMessage())
         peer.start_next_cycle()
+
+
+def forwarded(head: RequestHead | ResponseHead) -> Fields:
+    return end_to_end(head.fields, nominated(head.get(b"connection")))
+
+
+def read_by_h11(peer: h11.Connection, stream: bytes) -> tuple[h11.Event, bytes]:
+    """The one message that `stream` is to h11, and its body; nothing may be left over."""
+    peer.receive_data(stream)
+    head = peer.next_event()
+    assert isinstance(head, h11.Request | h11.Response)
+    body = b""
+    while not isinstance(event := peer.next_event(), h11.EndOfMessage):
+        assert isinstance(event, h11.Data)
+        body += event.data
+    assert peer.trailing_data == (b"", False)
+    return head, body
+
+
+@settings(max_examples=200)
+@given(mutated(REQUESTS))
+def test_what_we_forward_is_one_request_to_h11(stream: bytes) -> None:
+    for message in serve(stream, close=False).complete:
+        head = message.head
+        assert isinstance(head, RequestHead)
+        if head.opens_tunnel:
+            return
+        out = RequestHead(head.method, head.target, head.authority, forwarded(head), content_length=head.content_length)
+        codec = H1Client()
+        written = codec.encode_request(out) + codec.encode_chunk(message.body) + codec.encode_end(message.trailers)
+
+        theirs, body = read_by_h11(h11.Connection(h11.SERVER), written)
+
+        assert isinstance(theirs, h11.Request)
+        assert (theirs.method, theirs.target, body) == (head.method, head.target, message.body)
+        assert dict(theirs.headers)[b"host"] == head.authority
+
+
+@settings(max_examples=200)
+@given(mutated(RESPONSES), st.sampled_from(["GET", "HEAD"]))
+def test_what_we_answer_is_one_response_to_h11(stream: bytes, method: str) -> None:
+    for message in receive(stream, method=method.encode())[0].complete:
+        head = message.head
+        assert isinstance(head, ResponseHead)
+        peer, codec = h11.Connection(h11.CLIENT), H1Server()
+        codec.feed(peer.send(h11.Request(method=method, target="/", headers=[("Host", "x")])))
+        peer.send(h11.EndOfMessage())
+        out = ResponseHead(head.status, forwarded(head), content_length=head.content_length, reason=head.reason)
+        written = codec.encode_head(out) + codec.encode_chunk(message.body) + codec.encode_end(message.trailers)
+
+        theirs, body = read_by_h11(peer, written)
+
+        assert isinstance(theirs, h11.Response)
+        assert (theirs.status_code, body) == (head.status, message.body)
