@@ -181,6 +181,11 @@ class TlsStream(EpollStream):
         return cls(wrapped, reactor, peer)
 
     @property
+    def half_closes(self) -> bool:
+        """CPython cannot half-close TLS: what the peer sends after our close_notify is lost."""
+        return False
+
+    @property
     def tls(self) -> ssl.SSLSocket:
         """The TLS socket, for its certificates and names; never for I/O."""
         return self._tls
@@ -262,6 +267,11 @@ class TlsStream(EpollStream):
             except (OSError, ValueError):
                 pass  # the peer left first, or the handshake never ended: nothing to say goodbye to
         super()._release(abort=abort)
+
+
+def plain_stream(stream: Stream) -> EpollStream | None:
+    """`stream`, if it is a plain socket whose bytes need no work on their way."""
+    return stream if type(stream) is EpollStream else None
 
 
 def broken_reason(exc: StreamBroken) -> str:
