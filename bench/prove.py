@@ -172,9 +172,13 @@ def _prove(proof: Proof | Whole, commit: str, ledger: Ledger, *, again: bool) ->
 def _figure(proof: Proof | Whole, commit: str, ledger: Ledger, *, again: bool) -> str:
     if isinstance(proof, Proof):
         return _prove_blocks(proof, commit, ledger, again=again)
-    for number in (signal.SIGINT, signal.SIGTERM):  # a run cleans up behind itself when it is interrupted
-        signal.signal(number, signal.default_int_handler)
-    return _prove_whole(proof)
+    # A run cleans up behind itself when it is interrupted.
+    before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        return _prove_whole(proof)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 def _prove_whole(proof: Whole) -> str:
