@@ -11,7 +11,7 @@ from collections.abc import Callable
 
 from h2.events import DataReceived, StreamReset
 from h2.events import Event as LibraryEvent
-from h2.exceptions import DenialOfServiceError, ProtocolError
+from h2.exceptions import DenialOfServiceError, NoSuchStreamError, ProtocolError
 from hpack import HeaderTuple
 
 from sidecar.codec import h2_frames as wire
@@ -92,7 +92,8 @@ class H2Mux(Streams):
             return self._library.receive_data(raw)
         except ProtocolError as error:  # it has written the GOAWAY
             too_big = isinstance(error, DenialOfServiceError)
-            sentence = f"the peer broke the protocol: {error}"[:200]
+            known = isinstance(error, NoSuchStreamError)  # says nothing but the number
+            sentence = f"the peer broke the protocol: {'a closed stream is used, ' if known else ''}{error}"[:200]
             self._note("head-too-big" if too_big else "protocol-error", sentence)
             self._collect()
             self._end(sentence, error.error_code, events)
