@@ -12,13 +12,14 @@ from random import Random
 
 import trio
 
-from sidecar.model.bootstrap import Bootstrap
+from sidecar.model.bootstrap import INBOUND_CAPTURE_LISTEN, OUTBOUND_CAPTURE_LISTEN, Bootstrap, HostPort
 from sidecar.model.clusters import ServiceKey
 from sidecar.model.snapshot import Snapshot
 from sidecar.proxy.inbound import targets
 from sidecar.proxy.listener import Listeners
 from sidecar.proxy.worker import Directory, Worker
 from sidecar.telemetry.observer import Observer
+from sidecar.transport.capture import is_local
 from sidecar.transport.dial import SocketDialer
 from sidecar.transport.listen import bind
 from sidecar.transport.reactor import Reactor
@@ -44,9 +45,9 @@ def bind_all(bootstrap: Bootstrap) -> list[Bound]:
     made: list[Bound] = []
     try:
         if bootstrap.inbound is not None:
-            listen = bootstrap.inbound.listen
+            listen = _possible(bootstrap.inbound.listen, INBOUND_CAPTURE_LISTEN)
             made += [Bound("inbound", bind("inbound.listen", *address, beside=listen)) for address in listen]
-        listen = bootstrap.outbound.listen
+        listen = _possible(bootstrap.outbound.listen, OUTBOUND_CAPTURE_LISTEN)
         made += [Bound("outbound", bind("outbound.listen", *address, beside=listen)) for address in listen]
         for upstream in bootstrap.outbound.upstreams:
             if upstream.listen is None:
@@ -59,6 +60,11 @@ def bind_all(bootstrap: Bootstrap) -> list[Bound]:
             bound.sock.close()
         raise
     return made
+
+
+def _possible(listen: tuple[HostPort, ...], default: tuple[HostPort, ...]) -> tuple[HostPort, ...]:
+    """`listen`; IPv6 that is only there by default is left out on a machine without it, as many containers are."""
+    return tuple(one for one in listen if ":" not in one.host) if listen == default and not is_local("::1") else listen
 
 
 class _Side:

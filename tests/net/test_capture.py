@@ -10,8 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from sidecar.app.data_plane import bind_all
 from sidecar.config.capture_rules import REMOVE, CapturePlan, ruleset
-from sidecar.model.bootstrap import HostPort
+from sidecar.model.bootstrap import OUTBOUND_CAPTURE_LISTEN, Bootstrap, HostPort, NodeInfo, OutboundConfig
 from sidecar.model.capture import EVERY_PORT, InboundCapture, OutboundCapture, PortRange, Selection
 from sidecar.transport.capture import is_own, original_destination
 from tests.support.needs import find
@@ -257,6 +258,22 @@ def test_our_own_listeners_are_known_by_any_address_of_the_machine(machines: tup
         assert not is_own(HostPort(there.ipv4, 15006), listeners)
         assert not is_own(HostPort(there.ipv6, 15006), listeners)
         assert not is_own(HostPort(here.ipv4, 8080), listeners)
+
+
+@pytest.mark.parametrize(("ipv6", "sockets"), [(True, 2), (False, 1)])
+def test_a_machine_without_ipv6_is_listened_to_on_ipv4(
+    machines: tuple[Namespace, Namespace], stack: ExitStack, ipv6: bool, sockets: int
+) -> None:
+    here, _ = machines
+    if not ipv6:
+        off = "for one in all lo; do echo 1 > /proc/sys/net/ipv6/conf/$one/disable_ipv6; done"
+        assert here.run("sh", "-c", off).returncode == 0
+    outbound = OutboundConfig(listen=OUTBOUND_CAPTURE_LISTEN, capture=OutboundCapture())
+    with here.entered():
+        bound = bind_all(Bootstrap(node=NodeInfo(service="orders", id="orders", account="orders"), outbound=outbound))
+    for one in bound:
+        stack.enter_context(one.sock)
+    assert len(bound) == sockets
 
 
 def talks(client: socket.socket, server: socket.socket) -> bool:
