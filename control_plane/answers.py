@@ -91,7 +91,7 @@ class Backend:
 
 @dataclass(frozen=True, slots=True)
 class Traffic:
-    """How a service's traffic is split. `route` is `HTTPRoute/NS/NAME`, empty when no route steers the service."""
+    """How a service's traffic is split. `route` is `KIND/NS/NAME`, empty when no route steers the service."""
 
     revision: int
     namespace: str

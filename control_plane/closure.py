@@ -1,7 +1,7 @@
 """What a sidecar gets to see: the closure of the services that it calls, and of the one it stands beside.
 
 Built once per revision from the compiled snapshot, asked by sessions.py for each subscription. Pure. Of a wanted
-service it takes the Service, its Endpoints, the HTTPRoutes whose parent it is, Service and Endpoints of their backends,
+service it takes the Service, its Endpoints, the routes whose parent it is, Service and Endpoints of their backends,
 and the policies that point at any of these; of the sidecar's own service the Service and its policies (the inbound
 side obeys them), without Endpoints. It does not follow a backend's own routes: a route is taken once, at the parent.
 """
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from sidecar.model.clusters import ServiceKey
 from sidecar.model.policies import AuthorizationPolicy, TrafficPolicyResource
-from sidecar.model.routes import HttpRoute
+from sidecar.model.routes import AnyRoute, backends_of, services_of
 from sidecar.model.snapshot import Resource, Snapshot
 
 MAX_CACHED_WANTS = 200_000  # of all remembered answers together; a want is about 250 bytes
@@ -24,7 +24,7 @@ class Closures:
 
     def __init__(self, snapshot: Snapshot) -> None:
         self.snapshot = snapshot
-        self._routes: dict[ServiceKey, list[HttpRoute]] = defaultdict(list)
+        self._routes: dict[ServiceKey, list[AnyRoute]] = defaultdict(list)
         self._policies: dict[str, list[str]] = defaultdict(list)  # by the name of what they point at
         self._cache: dict[_Key, frozenset[str]] = {}
         self._cached_wants = 0
@@ -47,11 +47,11 @@ class Closures:
             self._remember(key, found)
         return found
 
-    def led_to(self, route: HttpRoute) -> frozenset[str]:
+    def led_to(self, route: AnyRoute) -> frozenset[str]:
         """Services and Endpoints that a route needs: its parents and its backends; only such as exist."""
-        services = {parent.service for parent in route.parents}
-        services |= {backend.service for rule in route.rules for backend in rule.backends}
-        names = {f"{kind}/{key.namespace}/{key.name}" for key in services for kind in ("Service", "Endpoints")}
+        names = {
+            f"{kind}/{key.namespace}/{key.name}" for key in services_of(route) for kind in ("Service", "Endpoints")
+        }
         return frozenset(name for name in names if name in self.snapshot.resources)
 
     def _remember(self, key: "_Key", found: frozenset[str]) -> None:
@@ -64,10 +64,12 @@ class Closures:
             del self._cache[oldest]
 
     def _add(self, resource: Resource) -> None:
-        match resource.body:
-            case HttpRoute() as route:
-                for service in {parent.service for parent in route.parents}:
-                    self._routes[service].append(route)
+        body = resource.body
+        if isinstance(body, AnyRoute):
+            for service in {parent.service for parent in body.parents}:
+                self._routes[service].append(body)
+            return
+        match body:
             case TrafficPolicyResource(namespace=namespace, targets=targets):
                 for target in targets:
                     self._policies[f"{target.kind}/{namespace}/{target.name}"].append(resource.name)
@@ -84,9 +86,9 @@ class Closures:
 
     def _wanted(self, service: ServiceKey, caller: str, names: set[str]) -> None:
         routes = [r for r in self._routes.get(service, ()) if r.namespace in (service.namespace, caller)]
-        services = {service, *(backend.service for r in routes for rule in r.rules for backend in rule.backends)}
+        services = {service}.union(*map(backends_of, routes))
         pointed_at = [f"Service/{key.namespace}/{key.name}" for key in services]
-        pointed_at += [f"HTTPRoute/{route.namespace}/{route.name}" for route in routes]
+        pointed_at += [f"{route.kind}/{route.namespace}/{route.name}" for route in routes]
         names.update(pointed_at)
         names.update(f"Endpoints/{key.namespace}/{key.name}" for key in services)
         names.update(self._pointing_at(pointed_at))

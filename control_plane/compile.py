@@ -20,7 +20,7 @@ from sidecar.model.bootstrap import MtlsMode
 from sidecar.model.clusters import EndpointSet, Service, ServiceKey, ServicePort, Workload
 from sidecar.model.mesh import MeshPolicy
 from sidecar.model.policies import AuthorizationPolicy
-from sidecar.model.routes import HttpRoute
+from sidecar.model.routes import AnyRoute, services_of
 from sidecar.model.snapshot import Body, Resource, Snapshot
 
 MAX_PORTS = 256  # of one service, all its workloads together; a workload has at most 64
@@ -182,11 +182,8 @@ def kept(content: Content, made: Mapping[str, Resource]) -> dict[ServiceKey, Rem
     named = {
         service
         for parsed in content.user.values()
-        if isinstance(parsed.body, HttpRoute)
-        for service in (
-            *(parent.service for parent in parsed.body.parents),
-            *(backend.service for rule in parsed.body.rules for backend in rule.backends),
-        )
+        if isinstance(parsed.body, AnyRoute)
+        for service in services_of(parsed.body)
     }
     return {
         key: remembered

@@ -140,7 +140,7 @@ class ControlPlane:
         return traffic.show(self._ledger.content, self._ledger.snapshot, self._ledger.revision, namespace, service)
 
     async def traffic_set(self, namespace: str, service: str, weights: Mapping[str, int]) -> Traffic:
-        """Change the weights of the named backends; others keep theirs. Makes HTTPRoute/SERVICE when there is none."""
+        """Change the weights of the named backends; others keep theirs. Makes a route when there is none."""
         named = dict(weights)
         source = f"traffic set {service}"
 

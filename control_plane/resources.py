@@ -17,7 +17,7 @@ from sidecar.config.resources import SNAPSHOT_KINDS, USER_KINDS, Parsed, parse_d
 from sidecar.errors import ConfigError
 from sidecar.model.clusters import ServiceKey
 from sidecar.model.mesh import MeshPolicy
-from sidecar.model.routes import HttpRoute
+from sidecar.model.routes import AnyRoute
 from sidecar.model.snapshot import Snapshot
 
 MAX_RESOURCES = 20_000  # applied by users
@@ -155,7 +155,7 @@ def _references(content: Content) -> Problems:
     problems = Problems()
     check_references(documents, problems, services=registered, complete=False)
     strict = Problems()
-    routes = [each for each in documents if isinstance(each.body, HttpRoute)]
+    routes = [each for each in documents if isinstance(each.body, AnyRoute)]
     check_references(routes, strict, services={**registered, **known_services(documents)}, complete=True)
     dangling = [problem for problem in strict.errors if ".backendRefs[" in problem.path]
     for problem in dangling:

@@ -13,7 +13,7 @@ from enum import Enum
 
 from control_plane.closure import Closures
 from sidecar.model.clusters import ServiceKey
-from sidecar.model.routes import HttpRoute
+from sidecar.model.routes import AnyRoute
 from sidecar.model.snapshot import Resource, Snapshot
 
 MAX_WANTS = 4_096  # services that one sidecar may subscribe to
@@ -82,7 +82,7 @@ class Session:
     synced: int = -1
     rejected: dict[str, Rejection] = field(default_factory=dict)
     touched: dict[str, int] = field(default_factory=dict)
-    routes: dict[str, HttpRoute] = field(default_factory=dict)
+    routes: dict[str, AnyRoute] = field(default_factory=dict)
     connected: bool = True
 
     def plan(self, closures: Closures, now_s: float) -> Change | None:
@@ -179,7 +179,7 @@ class Session:
     def _took(self, resource: Resource) -> None:
         self.has[resource.name] = resource.version
         self.rejected.pop(resource.name, None)
-        if isinstance(resource.body, HttpRoute):
+        if isinstance(resource.body, AnyRoute):
             self.routes[resource.name] = resource.body
 
     def _owed(self, resource: Resource) -> bool:

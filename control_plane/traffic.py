@@ -1,6 +1,6 @@
 """How a service's traffic is split, and the route that results from new weights.
 
-Behind `meshctl traffic show / set`. Pure. The route is the one HTTPRoute whose parent is the Service; a NAME is a
+Behind `meshctl traffic show / set`. Pure. The route is the one, of any kind, whose parent is the Service; a NAME is a
 backend of it in full (`orders-v1`), or without the service's name (`v1`), or a registered version that it does not lead
 to yet. Backends that are not named keep their weight: `set orders v2=10` must never send everything to v2.
 """
@@ -15,11 +15,11 @@ from sidecar.config.header import DEFAULT_NAMESPACE, GATEWAY_API
 from sidecar.config.resources import Parsed, parse_json, to_json
 from sidecar.errors import ConfigError
 from sidecar.model.clusters import Protocol, Service, ServiceKey
-from sidecar.model.routes import BackendRef, HttpRoute, RouteRule
+from sidecar.model.routes import AnyRoute, AnyRule, BackendRef, rules_of
 from sidecar.model.snapshot import Snapshot
 
 MOST_NAMED = 10  # routes in one complaint
-_HTTP = (Protocol.AUTO, Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC)
+_OPAQUE = (Protocol.TCP, Protocol.TLS)
 
 
 def show(content: Content, snapshot: Snapshot, revision: int, namespace: str, service: str) -> Traffic:
@@ -40,17 +40,20 @@ def show(content: Content, snapshot: Snapshot, revision: int, namespace: str, se
 
 
 def retarget(content: Content, snapshot: Snapshot, namespace: str, service: str, weights: Mapping[str, int]) -> Parsed:
-    """The HTTPRoute with new weights. Raises Refused for names that are not known, and for weights that are none."""
+    """The route with new weights; without one a new one: an HTTPRoute, or a TCPRoute where no port carries HTTP.
+
+    Raises Refused for names that are not known, and for weights that are none.
+    """
     if not weights:
         raise Refused("no weights were given", "name at least one, such as v1=90")
     key = _service(snapshot, namespace, service)
     parsed = route_of(content, key)
-    taken = f"HTTPRoute/{namespace}/{service}"
-    if parsed is None and taken in content.user:
-        raise Refused(f"{taken} is there, but its parent is not {key}", "correct its parentRefs", kind=Kind.CONFLICT)
-    document = _new_route(snapshot, key) if parsed is None else json.loads(parsed.document)
+    if parsed is None:
+        document, port = _new_route(content, snapshot, key)
+    else:
+        document, port = json.loads(parsed.document), 0
     present = _split(parsed).backends if parsed is not None else ()
-    port = present[0].port if present else _port(snapshot, key)
+    port = present[0].port if present else port
     known = _known(content, key, tuple(_shown(each, service) for each in present))
     wanted = {_full(name, service, known): weight for name, weight in weights.items()}
     if len(wanted) != len(weights):
@@ -64,16 +67,16 @@ def retarget(content: Content, snapshot: Snapshot, namespace: str, service: str,
     try:
         return parse_json(to_json(document))
     except ConfigError as problem:
-        name = parsed.name if parsed is not None else taken
+        name = parsed.name if parsed is not None else f"{document['kind']}/{namespace}/{service}"
         raise Refused(f"{name} would not be valid", "name other weights", details=tuple(problem.problems)) from None
 
 
 def route_of(content: Content, key: ServiceKey) -> Parsed | None:
-    """The HTTPRoute whose parent is the service, or None. Raises Refused when there are several."""
+    """The route whose parent is the service, or None. Raises Refused when there are several."""
     found = [
         parsed
         for _, parsed in sorted(content.user.items())
-        if isinstance(parsed.body, HttpRoute) and any(parent.service == key for parent in parsed.body.parents)
+        if isinstance(parsed.body, AnyRoute) and any(parent.service == key for parent in parsed.body.parents)
     ]
     if len(found) > 1:
         raise Refused(
@@ -95,10 +98,10 @@ def _service(snapshot: Snapshot, namespace: str, service: str) -> ServiceKey:
     return key
 
 
-def _split(parsed: Parsed) -> RouteRule:
+def _split(parsed: Parsed) -> AnyRule:
     """The rule whose backends are the split; several rules must agree on them."""
-    assert isinstance(parsed.body, HttpRoute)
-    rules = [rule for rule in parsed.body.rules if rule.backends]
+    assert isinstance(parsed.body, AnyRoute)
+    rules = [rule for rule in rules_of(parsed.body) if rule.backends]
     if not rules:
         raise Refused(f"{parsed.name} has no backends", "give it backendRefs and apply it", kind=Kind.CONFLICT)
     if any({_id(each) for each in rule.backends} != {_id(each) for each in rules[0].backends} for rule in rules):
@@ -157,27 +160,29 @@ def _set_weights(rule: dict[str, Any], where: str, key: ServiceKey, wanted: Mapp
             backends.append({"name": name, **elsewhere, "port": port, "weight": weight})
 
 
-def _new_route(snapshot: Snapshot, key: ServiceKey) -> dict[str, Any]:
-    parent: dict[str, Any] = {"group": "", "kind": "Service", "name": key.name}
+def _new_route(content: Content, snapshot: Snapshot, key: ServiceKey) -> tuple[dict[str, Any], int]:
+    """A route without backends for the one port that can be meant, and that port."""
     service = snapshot.service(key)
-    if service is not None and len(service.ports) > 1:
-        parent["port"] = _port(snapshot, key)
-    return {
+    ports = service.ports if service is not None else ()
+    http = [port.port for port in ports if port.protocol not in _OPAQUE]
+    kind, fit = ("HTTPRoute", http) if http else ("TCPRoute", [port.port for port in ports])
+    if len(fit) != 1:
+        listed = ", ".join(f"{port.port}/{port.protocol.value}" for port in ports) or "none"
+        raise Refused(
+            f"which port of {key} is to be split is not clear (ports: {listed})",
+            f"write the {kind} and apply it",
+            kind=Kind.AMBIGUOUS,
+        )
+    taken = f"{kind}/{key.namespace}/{key.name}"
+    if taken in content.user:
+        raise Refused(f"{taken} is there, but its parent is not {key}", "correct its parentRefs", kind=Kind.CONFLICT)
+    parent: dict[str, Any] = {"group": "", "kind": "Service", "name": key.name}
+    if len(ports) > 1:
+        parent["port"] = fit[0]
+    document = {
         "apiVersion": GATEWAY_API,
-        "kind": "HTTPRoute",
+        "kind": kind,
         "metadata": {"name": key.name, "namespace": key.namespace},
         "spec": {"parentRefs": [parent], "rules": [{"backendRefs": []}]},
     }
-
-
-def _port(snapshot: Snapshot, key: ServiceKey) -> int:
-    service = snapshot.service(key)
-    ports = [port.port for port in service.ports if port.protocol in _HTTP] if service is not None else []
-    if len(ports) != 1:
-        listed = ", ".join(map(str, ports)) or "none"
-        raise Refused(
-            f"which port of {key} is to be split is not clear (ports that carry HTTP: {listed})",
-            "write the HTTPRoute and apply it",
-            kind=Kind.AMBIGUOUS,
-        )
-    return ports[0]
+    return document, fit[0]

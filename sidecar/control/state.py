@@ -20,7 +20,7 @@ from types import MappingProxyType
 from sidecar.control.push import Item, Push
 from sidecar.errors import ConfigError
 from sidecar.model.clusters import ServiceKey
-from sidecar.model.routes import HttpRoute
+from sidecar.model.routes import AnyRoute, services_of
 from sidecar.model.snapshot import Resource, Snapshot
 
 Parse = Callable[[str, int, str], Resource]
@@ -133,11 +133,9 @@ def _led_to(snapshot: Snapshot, stays: Mapping[str, Rejection]) -> Iterator[str]
     """Names of the Services and Endpoints that routes lead to whose old version stays in force."""
     for name in stays:
         old = snapshot.resources.get(name)
-        if old is None or not isinstance(old.body, HttpRoute):
+        if old is None or not isinstance(old.body, AnyRoute):
             continue
-        keys = {parent.service for parent in old.body.parents}
-        keys.update(backend.service for rule in old.body.rules for backend in rule.backends)
-        for key in keys:
+        for key in services_of(old.body):
             yield _service(key)
             yield f"Endpoints/{key.namespace}/{key.name}"
 

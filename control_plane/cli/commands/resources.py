@@ -190,7 +190,9 @@ def _route(spec: Json) -> str:
     parts = []
     for rule in spec.get("rules", []):
         backends = rule.get("backendRefs", [])
-        parts.append(", ".join(f"{backend['name']}={backend.get('weight', 1)}" for backend in backends) or "no backend")
+        redirects = any(each.get("type") == "RequestRedirect" for each in rule.get("filters", []))
+        nothing = "redirect" if redirects else "no backend"
+        parts.append(", ".join(f"{backend['name']}={backend.get('weight', 1)}" for backend in backends) or nothing)
     return "; ".join(parts)
 
 
@@ -213,6 +215,9 @@ _SUMMARIES = {
     "Service": _ports,
     "Workload": lambda spec: f"{spec['service']} at {spec['address']}:{_ports(spec)}",
     "HTTPRoute": _route,
+    "GRPCRoute": _route,
+    "TLSRoute": lambda spec: f"{', '.join(spec['hostnames'])}: {_route(spec)}",
+    "TCPRoute": _route,
     "TrafficPolicy": _targets,
     "AuthorizationPolicy": _access,
     "Endpoints": _endpoints,

@@ -48,9 +48,10 @@ def set_split(
 ) -> None:
     """Set weights of a service's backends; others keep theirs.
 
-    NAME is a backend of the one HTTPRoute whose parent is the service, in full or without the service's name in front.
-    Without a route, HTTPRoute/SERVICE is made. With --wait the command ends when every sidecar that calls the service
-    decides by the new weights: status 1 if one rejected them, 3 if one did not answer in time.
+    NAME is a backend of the one route whose parent is the service, in full or without the service's name in front.
+    Without a route, HTTPRoute/SERVICE is made, or TCPRoute/SERVICE where no port carries HTTP. With --wait the command
+    ends when every sidecar that calls the service decides by the new weights: status 1 if one rejected them, 3 if one
+    did not answer in time.
     """
     key, wanted, timeout_s = service_key(service, namespace), parse_weights(weights), wait_bound(timeout)
     with client_of(context) as client:

@@ -125,9 +125,9 @@ def test_a_good_route_holds_nothing() -> None:
 
 
 def test_a_kind_that_this_version_does_not_know_is_refused_with_a_reason() -> None:
-    item = Item(name="GRPCRoute/shop/orders", version=1, document='{"kind": "GRPCRoute"}')
+    item = Item(name="UDPRoute/shop/orders", version=1, document='{"kind": "UDPRoute"}')
     after = NOTHING.after(push(1, item, service()), parse_wire)
-    assert "GRPCRoute" in after.rejected["GRPCRoute/shop/orders"]
+    assert "UDPRoute" in after.rejected["UDPRoute/shop/orders"]
     assert after.snapshot.service(ORDERS)
 
 

@@ -5,6 +5,8 @@ import pytest
 from control_plane import closure
 from control_plane.closure import Closures
 from sidecar.model.clusters import ServiceKey
+from sidecar.model.routes import BackendRef, L4Rule, ParentRef, TcpRoute
+from sidecar.model.snapshot import Resource
 from tests.unit.control_plane.world import access, endpoints, key, route, service, snapshot, traffic
 
 SHOP = snapshot(
@@ -50,6 +52,23 @@ def test_a_want_brings_routes_backends_and_policies_on_any_of_them() -> None:
         "TrafficPolicy/shop/of-backend",
         "AuthorizationPolicy/shop/orders",
     }
+
+
+def test_routes_of_every_kind_come_with_their_backends_and_policies() -> None:
+    parents = (ParentRef(key("orders")),)
+    rules = (L4Rule(backends=(BackendRef(key("stock"), 8080),)),)
+    tcp = TcpRoute(namespace="shop", name="db", parents=parents, rules=rules)
+    body = Resource("TCPRoute/shop/db", 1, tcp)
+    closures = Closures(
+        snapshot(*(service(n) for n in ("orders", "stock", "frontend")), body, traffic("of-tcp", ("TCPRoute", "db")))
+    )
+    got = closures.of(key("frontend"), "", frozenset({key("orders")}))
+    assert got == {
+        *(f"Service/shop/{name}" for name in ("frontend", "orders", "stock")),
+        "TCPRoute/shop/db",
+        "TrafficPolicy/shop/of-tcp",
+    }
+    assert closures.led_to(tcp) == {"Service/shop/orders", "Service/shop/stock"}
 
 
 def test_routes_of_a_backend_are_not_followed() -> None:

@@ -69,6 +69,21 @@ class TestApply:
         assert second.unchanged == ("Service/shop/orders",)
         assert sorted(second.edit.user) == ["Service/shop/stock"]
 
+    @pytest.mark.parametrize("kind", ["GRPCRoute", "TCPRoute"])
+    def test_a_route_of_any_kind_may_not_lead_nowhere_and_keeps_what_it_leads_to(self, kind: str) -> None:
+        route = ROUTE.replace("HTTPRoute", kind)
+        with pytest.raises(Refused) as refusal:
+            apply(after(EMPTY, SERVICE % "orders"), route % "stock")
+        assert "backendRef stock.shop:8080: no such Service" in refusal.value.details[0]
+        content = after(EMPTY, SERVICE % "orders", SERVICE % "stock", route % "stock")
+        with pytest.raises(Refused, match="is still needed"):
+            deletion(content, snapshot(content), (), "Service/shop/stock")
+
+    def test_a_route_that_does_nothing_beside_another_is_warned_of(self) -> None:
+        content = after(EMPTY, SERVICE % "orders", ROUTE.replace("HTTPRoute", "GRPCRoute") % "orders")
+        (warning,) = apply(content, ROUTE % "orders").warnings
+        assert "on the same port only GRPCRoutes count, and this HTTPRoute does nothing" in warning
+
     def test_comments_and_order_of_fields_are_no_change(self) -> None:
         first = after(EMPTY, SERVICE % "orders")
         text = "# a comment\nkind: Service\nspec:\n  ports:\n  - port: 8080\napiVersion: v1\n"

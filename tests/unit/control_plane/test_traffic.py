@@ -183,5 +183,30 @@ def test_of_several_ports_the_one_that_carries_http_is_split() -> None:
     ports = (ServicePort(8080), ServicePort(5432, Protocol.TCP))
     made = set_to(mesh("v1", ports=ports), v1=1)
     assert document(made, "HTTPRoute/shop/orders")["spec"]["parentRefs"][0]["port"] == 8080
-    with pytest.raises(Refused, match="which port of orders"):
+    with pytest.raises(Refused, match=r"which port of orders.shop is to be split is not clear \(ports: 8080/auto, 909"):
         set_to(mesh("v1", ports=(ServicePort(8080), ServicePort(9090))), v1=1)
+
+
+@pytest.mark.parametrize("kind", ["GRPCRoute", "TCPRoute", "TLSRoute"])
+def test_a_route_of_any_kind_is_edited(kind: str) -> None:
+    yaml = ROUTE.replace("kind: HTTPRoute", f"kind: {kind}").replace("matches: [{path: {value: /}}]", "name: split")
+    if kind == "TLSRoute":
+        yaml = yaml.replace("  rules:", "  hostnames: [orders.example.com]\n  rules:")
+    made = set_to(mesh("v1", "v2", yaml=yaml), v1=50)
+    assert weights(made) == {"v1": 50, "v2": 10}
+    assert document(made, f"{kind}/shop/split")["spec"]["rules"][0]["name"] == "split"
+
+
+def test_routes_of_two_kinds_are_named_and_none_is_changed() -> None:
+    grpc = ROUTE.replace("kind: HTTPRoute", "kind: GRPCRoute").replace("matches: [{path: {value: /}}]", "name: split")
+    with pytest.raises(Refused, match=r"2 routes steer orders\.shop") as refusal:
+        set_to(mesh("v1", "v2", yaml=f"{ROUTE}---{grpc}"), v1=1)
+    assert refusal.value.details == ("GRPCRoute/shop/split", "HTTPRoute/shop/split")
+
+
+def test_without_a_route_a_service_of_tcp_gets_a_tcp_route() -> None:
+    made = set_to(mesh("v1", "v2", ports=(ServicePort(5432, Protocol.TCP),)), v1=9, v2=1)
+    assert weights(made) == {"v1": 9, "v2": 1}
+    assert document(made, "TCPRoute/shop/orders")["spec"]["parentRefs"] == [
+        {"group": "", "kind": "Service", "name": "orders"}
+    ]

@@ -19,6 +19,8 @@ from control_plane.cli.complaint import USAGE, Complaint
         ("route", "shop/orders", "shop", ("HTTPRoute", "shop", "orders")),
         ("HTTPRoute/shop/orders", None, None, ("HTTPRoute", "shop", "orders")),
         ("route/orders", None, "shop", ("HTTPRoute", "shop", "orders")),
+        ("grpcroutes", "orders", "shop", ("GRPCRoute", "shop", "orders")),
+        ("tcproute", "shop/db", None, ("TCPRoute", "shop", "db")),
         ("svc", None, "shop", ("Service", "shop", None)),
         ("svc", None, None, ("Service", None, None)),
     ],
@@ -60,6 +62,10 @@ PORTS = [{"port": 8080, "protocol": "http"}]
             {"rules": [{"backendRefs": [{"name": "a", "weight": 90}, {"name": "b"}]}, {"backendRefs": []}]},
             "a=90, b=1; no backend",
         ),
+        ("HTTPRoute", {"rules": [{"filters": [{"type": "RequestRedirect"}]}]}, "redirect"),
+        ("GRPCRoute", {"rules": [{"backendRefs": [{"name": "a"}]}]}, "a=1"),
+        ("TCPRoute", {"rules": [{"backendRefs": [{"name": "a"}]}]}, "a=1"),
+        ("TLSRoute", {"hostnames": ["a.b", "*.c"], "rules": [{"backendRefs": [{"name": "a"}]}]}, "a.b, *.c: a=1"),
         ("TrafficPolicy", {"targetRefs": [{"kind": "Service", "name": "orders"}]}, "Service orders"),
         (
             "AuthorizationPolicy",
@@ -90,6 +96,9 @@ json_values = st.recursive(
 )
 
 
-@given(st.sampled_from(["Service", "Workload", "HTTPRoute", "AuthorizationPolicy", "Endpoints", "X"]), json_values)
+@given(
+    st.sampled_from(["Service", "Workload", "HTTPRoute", "TLSRoute", "AuthorizationPolicy", "Endpoints", "X"]),
+    json_values,
+)
 def test_no_document_breaks_a_listing(kind: str, spec: Any) -> None:
     assert isinstance(summary({"kind": kind, "spec": spec}), str)
