@@ -6,7 +6,8 @@ const { Duplex } = require("stream");
 function read(bytes) {
   return new Promise((done) => {
     const seen = [];
-    const server = http.createServer((request, response) => {
+    const server = http.createServer();
+    const take = (request, response) => {
       const parts = [];
       request.on("data", (part) => parts.push(part));
       request.on("end", () => {
@@ -15,7 +16,8 @@ function read(bytes) {
         response.end();
         setImmediate(() => setImmediate(() => done(seen))); // time for a second request to show
       });
-    });
+    };
+    for (const event of ["request", "checkContinue", "checkExpectation"]) server.on(event, take);
     server.on("clientError", (error) => done(error.code));
     const stream = new Duplex({ read() {}, write: (_chunk, _encoding, written) => written() });
     server.emit("connection", stream);
@@ -26,6 +28,5 @@ function read(bytes) {
 (async () => {
   const answers = [];
   for (const one of JSON.parse(require("fs").readFileSync(0))) answers.push(await read(Buffer.from(one, "base64")));
-  process.stdout.write(JSON.stringify(answers));
-  process.exit(0);
+  process.stdout.write(JSON.stringify(answers), () => process.exit(0));
 })();
