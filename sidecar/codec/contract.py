@@ -194,11 +194,12 @@ class Mux(Protocol):
 
     @property
     def streams(self) -> int:
-        """Streams open now: begun, and not yet ended on both sides or reset."""
+        """Streams open now: begun, and not yet ended on both sides or reset; a client's also count until `forget`."""
 
     @property
     def draining(self) -> bool:
-        """True when no further stream can begin: we or the peer said GOAWAY."""
+        """True when no further stream can begin: we or the peer said GOAWAY. After the first GOAWAY of a server's
+        two-step drain not yet: requests may be on their way."""
 
     @property
     def pings_unanswered(self) -> int:
@@ -208,23 +209,36 @@ class Mux(Protocol):
         """Take bytes from the peer; empty means that it closed. `now_s` is for rates of abuse only."""
 
     def take(self) -> bytes:
-        """All bytes to be written now, in order; call after every other call that may have made some."""
+        """All bytes to be written now, in order; call after every other call that may have made some.
+
+        More than 64 KiB of answers to control frames that were not taken end the connection: who cannot write must
+        stop reading, or not take.
+        """
 
     def notes(self) -> list[Note]:
         """What there is to be counted since the last call."""
 
     def send_room(self, stream: int) -> int:
         """DATA bytes that may be sent on `stream` now: its window, the connection's, the frame size; 0: wait until
-        some `feed` has made room."""
+        some `feed` has made room. Never 0 for a stream that is gone: what is sent there vanishes."""
 
     def send_chunk(self, stream: int, data: bytes) -> None:
-        """One DATA frame, at most `send_room` bytes."""
+        """One DATA frame, at most `send_room` bytes. Nothing is written of a body that may not be (HEAD, 204, 304).
+
+        Raises:
+            ValueError: more than the announced length.
+        """
 
     def send_end(self, stream: int, trailers: Trailing = ()) -> None:
-        """The end of our direction: trailers, or an empty DATA frame with END_STREAM."""
+        """The end of our direction: trailers, or an empty DATA frame with END_STREAM.
+
+        Raises:
+            ValueError: less than the announced length, reset the stream instead; a trailer that HTTP/2 cannot carry.
+        """
 
     def credit(self, stream: int, size: int) -> None:
-        """Let the peer send `size` more bytes on `stream` (and on the connection). After forwarding, never before."""
+        """Let the peer send `size` more bytes on `stream` (and on the connection). After forwarding, never before.
+        What a stream still owes when it is over or reset goes back to the connection by itself."""
 
     def reset(self, stream: int, code: int = CANCEL) -> None:
         """Give a stream up. Bytes that the peer still sends on it are credited back to the connection unseen."""
@@ -244,7 +258,8 @@ class MuxServer(Mux, Protocol):
         """The final head; names in lower case, connection fields left out. `end`: nothing follows.
 
         To a request that `opens_tunnel` a head with status 101 is sent as 200 without `sec-websocket-accept`.
-        Raises ValueError: a field that HTTP/2 cannot carry.
+        Raises ValueError: a field that HTTP/2 cannot carry; `end` with a body announced; a 2xx of HTTP/1 other than
+        101 to an extended CONNECT, which the client would take for the switch.
         """
 
     def go_away(self, *, at_once: bool) -> None:
