@@ -10,9 +10,11 @@ from typing import Any
 import kubernetes_validate
 import pytest
 import yaml
+from click.testing import CliRunner
 
 import sidecar
 from control_plane.cli.serve_file import parse_serve_file
+from sidecar.cli import main
 from sidecar.config.files import load_bootstrap
 from sidecar.config.header import OWN_API
 from sidecar.config.resources import parse_documents
@@ -21,6 +23,7 @@ from tests.support.crds import Crd, load_all
 
 ROOT = Path(__file__).parents[2]
 BASE = ROOT / "deploy/k8s/base"
+CAPTURE = ROOT / "deploy/k8s/overlays/capture"
 EXAMPLES = [ROOT / "demo/shop.yaml"]
 Object = dict[str, Any]
 
@@ -46,13 +49,25 @@ def one(kind: str, name: str) -> Object:
     return found
 
 
-@pytest.fixture(scope="module")
-def rendered() -> list[Object]:
+def kustomized(folder: Path) -> tuple[list[Object], str]:
+    """The objects of a folder, and what kubectl complained of."""
     kubectl = needs.find("kubectl")
     assert kubectl is not None  # the marker of each test that comes here
-    done = subprocess.run([kubectl, "kustomize", str(BASE)], capture_output=True, text=True, timeout=60, check=True)
-    assert done.stderr == ""
-    return list(yaml.safe_load_all(done.stdout))
+    done = subprocess.run([kubectl, "kustomize", str(folder)], capture_output=True, text=True, timeout=60, check=True)
+    return list(yaml.safe_load_all(done.stdout)), done.stderr
+
+
+@pytest.fixture(scope="module")
+def rendered() -> list[Object]:
+    objects, complaints = kustomized(BASE)
+    assert complaints == ""
+    return objects
+
+
+@pytest.fixture(scope="module")
+def captured() -> list[Object]:
+    """The overlay; it is written for the oldest kubectl, and newer ones say so."""
+    return kustomized(CAPTURE)[0]
 
 
 @pytest.mark.needs("kubectl")
@@ -78,6 +93,45 @@ def test_kubernetes_own_schemas_take_every_object(rendered: list[Object], versio
     """Strict: an unknown field is an error. A kind without a schema raises, where the command line would only warn."""
     for found in rendered:
         assert kubernetes_validate.validate(found, version, strict=True) == version
+
+
+@pytest.mark.needs("kubectl")
+@pytest.mark.parametrize("version", ["1.29", "1.33", "1.37"])
+def test_kubernetes_own_schemas_take_the_capture_overlay(captured: list[Object], version: str) -> None:
+    for found in captured:
+        assert kubernetes_validate.validate(found, version, strict=True) == version
+
+
+@pytest.mark.needs("kubectl")
+@pytest.mark.parametrize("name", ["orders-v1", "orders-v2", "stock"])
+def test_the_capture_overlay_sets_rules_first_and_tells_sidecar_and_app_apart(
+    captured: list[Object], name: str
+) -> None:
+    (found,) = [one for one in captured if one["kind"] == "Deployment" and one["metadata"]["name"] == name]
+    spec = found["spec"]["template"]["spec"]
+    (rules, beside), (app,) = spec["initContainers"], spec["containers"]
+    service = found["metadata"]["labels"]["app.kubernetes.io/name"]
+    sidecar_uid, app_uid = spec["securityContext"]["runAsUser"], app["securityContext"]["runAsUser"]
+
+    assert rules["image"] == beside["image"]
+    assert rules["securityContext"]["capabilities"] == {"drop": ["ALL"], "add": ["NET_ADMIN"]}
+    assert "runAsUser" not in beside["securityContext"]
+    assert sidecar_uid != app_uid
+    assert app_uid > 0
+    mounted = str(Path(rules["volumeMounts"][0]["mountPath"]) / "sidecar.yaml")
+    file = BASE / f"bootstrap/{service}.yaml"
+    words = ["print" if word == "apply" else str(file) if word == mounted else word for word in rules["args"]]
+    environment = {entry["name"]: entry["value"] for entry in rules["env"]}
+    done = CliRunner().invoke(main, words, env=environment)
+    assert done.exit_code == 0, done.output
+    assert f"meta skuid {sidecar_uid} accept" in done.stdout
+    assert "tcp dport != { 8080 } accept" in done.stdout
+
+    bootstrap, warnings = load_bootstrap(file, {one["name"]: one.get("value", "x") for one in beside["env"]})
+    assert warnings == []
+    assert bootstrap.outbound.capture is not None
+    assert bootstrap.inbound is not None
+    assert bootstrap.inbound.capture is not None
 
 
 @pytest.mark.needs("kubectl")
@@ -220,7 +274,7 @@ def test_the_dockerfile_is_short_and_its_images_run_without_root() -> None:
     lines = (ROOT / "deploy/Dockerfile").read_text("utf-8").splitlines()
     project = (ROOT / "pyproject.toml").read_text("utf-8")
 
-    assert len(lines) <= 20
+    assert len(lines) <= 22
     assert "USER 65532:65532" in lines
     assert lines[-1] == 'ENTRYPOINT ["sidecar"]'
     assert 'sidecar = "sidecar.cli:main"' in project
