@@ -13,7 +13,7 @@ FILES = sorted(EXAMPLES.glob("**/*.yaml"))
 
 
 def test_there_are_a_handful() -> None:
-    assert 4 <= len(BOOTSTRAPS) <= 8
+    assert 4 <= len(BOOTSTRAPS) <= 12
 
 
 @pytest.mark.parametrize("path", BOOTSTRAPS, ids=lambda path: path.parent.name)
