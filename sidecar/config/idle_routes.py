@@ -26,17 +26,19 @@ _BEATEN_BY = {"HTTPRoute": ("GRPCRoute",), "TCPRoute": ("TLSRoute", "GRPCRoute",
 
 def warn_of_idle_routes(documents: Sequence[Parsed], problems: Problems) -> None:
     """Warn at each parentRef by which a route does not do what it says."""
-    attached: dict[ServiceKey, list[AnyRoute]] = {}
+    attached: dict[tuple[ServiceKey, str], list[AnyRoute]] = {}
     for parsed in documents:
         if isinstance(parsed.body, AnyRoute):
             for service in {parent.service for parent in parsed.body.parents}:
-                attached.setdefault(service, []).append(parsed.body)
+                attached.setdefault((service, parsed.body.kind), []).append(parsed.body)
     spoken = _spoken(documents)
     for parsed in documents:
         if isinstance(parsed.body, AnyRoute):
             for index, parent in enumerate(parsed.body.parents):
                 ports = spoken.get(parent.service, {})
-                why = _beaten(parsed.body, parent, attached[parent.service], ports) or _mute(parsed.body, parent, ports)
+                kinds = _BEATEN_BY.get(parsed.body.kind, ())
+                beside = (other for kind in kinds for other in attached.get((parent.service, kind), ()))
+                why = _beaten(parsed.body, parent, beside, ports) or _mute(parsed.body, parent, ports)
                 if why:
                     problems.warn(parsed.node.at("spec", "parentRefs", index).problem(why))
 
@@ -62,7 +64,7 @@ def _beaten(route: AnyRoute, parent: ParentRef, beside: Iterable[AnyRoute], spok
             for each in other.parents
             if each.service == parent.service and (None in (each.port, parent.port) or each.port == parent.port)
         ]
-        if other.kind in _BEATEN_BY.get(route.kind, ()) and not all(_mute(other, each, spoken) for each in shared):
+        if not all(_mute(other, each, spoken) for each in shared):
             name = f"{other.kind}/{other.namespace}/{other.name} steers {parent.service} too"
             if route.kind == "TCPRoute" and other.kind != "TLSRoute":
                 return f"{name}; this TCPRoute takes only connections that do not speak HTTP"
