@@ -12,6 +12,8 @@ from random import Random
 from sidecar.model.messages import Fields, RequestHead, ResponseHead, end_to_end, nominated
 from sidecar.policy.deadline import DEADLINE_HEADER
 from sidecar.proxy.replies import UNTOUCHED
+from sidecar.routing.filters import RuleFilters
+from sidecar.transport.stream import Peer
 
 REQUEST_ID = b"x-request-id"
 CLIENT_CERT = b"x-forwarded-client-cert"
@@ -27,9 +29,9 @@ def _spellings(name: bytes) -> Iterator[bytes]:
 _OURS = frozenset((DEADLINE_HEADER, UNTOUCHED, b"traceparent", b"tracestate", *_spellings(CLIENT_CERT)))
 
 
-def forwarded_request(head: RequestHead, own: Fields) -> RequestHead:
-    """The request as it goes upstream: what the client meant end to end, and `own`."""
-    fields = end_to_end(head.fields, _OURS | nominated(head.get(b"connection")))
+def forwarded_request(head: RequestHead, own: Fields, replaced: frozenset[bytes] = frozenset()) -> RequestHead:
+    """The request as it goes upstream: what the client meant end to end, less `replaced` (lower case), and `own`."""
+    fields = end_to_end(head.fields, _OURS | replaced | nominated(head.get(b"connection")))
     fields += own
     return RequestHead(
         head.method,
@@ -41,6 +43,26 @@ def forwarded_request(head: RequestHead, own: Fields) -> RequestHead:
         upgrade=head.upgrade,
     )
 
+
+_FORWARDED_FOR = b"x-forwarded-for"
+_FORWARDED_PROTO = b"x-forwarded-proto"
+_NEAR = ("127.", "[::1]", "unix", "memory")
+
+
+def from_afar(peer: Peer) -> bool:
+    """True for a client on another machine that is no verified sidecar: its address is worth telling the app."""
+    return not (peer.principal or peer.address.startswith(_NEAR))
+
+
+def forwarded_for(head: RequestHead, peer: Peer) -> Fields:
+    """`X-Forwarded-For` with the client's address appended, and `X-Forwarded-Proto` as it is or `http`."""
+    host = peer.address.rpartition(":")[0].strip("[]").encode("ascii", "replace")
+    before = head.get(_FORWARDED_FOR)
+    proto = head.get(_FORWARDED_PROTO) or b"http"
+    return [(_FORWARDED_FOR, host if before is None else before + b", " + host), (_FORWARDED_PROTO, proto)]
+
+
+FORWARDED = frozenset((_FORWARDED_FOR, _FORWARDED_PROTO))
 
 _WEBSOCKET_KEY = b"sec-websocket-key"
 
@@ -54,9 +76,11 @@ def add_websocket_key(head: RequestHead, rng: Random) -> None:
 _KEPT_FROM_CLIENT = frozenset((UNTOUCHED,))
 
 
-def forwarded_response(head: ResponseHead) -> ResponseHead:
-    """The answer as it goes to the client. Its length stays as the upstream framed it."""
+def forwarded_response(head: ResponseHead, filters: tuple[RuleFilters, ...] = ()) -> ResponseHead:
+    """The answer as it goes to the client, through `filters`. Its length stays as the upstream framed it."""
     fields = end_to_end(head.fields, _KEPT_FROM_CLIENT | nominated(head.get(b"connection")))
+    for each in filters:
+        fields = each.apply_response(fields)
     return ResponseHead(
         head.status, fields, content_length=head.content_length, chunked=head.chunked, reason=head.reason
     )

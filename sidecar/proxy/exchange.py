@@ -19,6 +19,7 @@ from sidecar.errors import (
     CLIENT_GONE,
     CONNECT_TIMEOUT,
     INVALID_BACKEND,
+    NO_ROUTE,
     QUEUE_TIMEOUT,
     REQUEST_TIMEOUT,
     RETRY_LIMIT,
@@ -27,27 +28,39 @@ from sidecar.errors import (
     ProxyError,
 )
 from sidecar.errors import Side as Blame
-from sidecar.model.clusters import Mesh
+from sidecar.model.clusters import Mesh, Wire
 from sidecar.model.messages import ResponseHead
-from sidecar.policy import attempts
+from sidecar.policy import attempts, grpc
 from sidecar.policy.attempts import Answer, Try, Wait
 from sidecar.policy.retry import Failure, GiveUp
 from sidecar.proxy.attempt_span import close_span, open_span
 from sidecar.proxy.done import tell
 from sidecar.proxy.downstream import Downstream
-from sidecar.proxy.edits import REQUEST_ID, add_websocket_key, forwarded_request, forwarded_response
+from sidecar.proxy.edits import (
+    FORWARDED,
+    REQUEST_ID,
+    add_websocket_key,
+    forwarded_for,
+    forwarded_request,
+    forwarded_response,
+    from_afar,
+)
+from sidecar.proxy.filtering import filter_request
+from sidecar.proxy.grpc_reply import grpc_reply, grpc_trailers
 from sidecar.proxy.handover import HandOver, Sent
 from sidecar.proxy.relay import relay
-from sidecar.proxy.replies import UNTOUCHED, reply
+from sidecar.proxy.replies import UNTOUCHED, redirection, reply
 from sidecar.proxy.side import Side
 from sidecar.proxy.tunnel import tunnel
 from sidecar.proxy.upload import Upload
 from sidecar.proxy.upstream import Lease
 from sidecar.proxy.worker import Worker
+from sidecar.routing.plan import RoutePlan
 from sidecar.routing.wire import wire_for
 from sidecar.telemetry import trace
 from sidecar.telemetry.observer import DESTINATION, AttemptSpan
 
+_GRPC_TIMEOUT = frozenset((grpc.TIMEOUT_HEADER,))
 REPLY_S = 5.0  # for our own small answer to a client whose request was broken off
 
 
@@ -99,9 +112,15 @@ class _Run:
         record = self.record
         if record.exchange is None:
             try:
-                await self._begin()
+                plan = await self._route()
+                redirect = plan.filters.redirect(record.head) if plan.filters is not None else None
+                if redirect is None:
+                    self._begin(plan)
             except ProxyError as exc:
                 await self._reply(exc.fault, None)
+                return
+            if redirect is not None:
+                await self._answer(*redirection(*redirect))
                 return
         exchange = record.exchange
         assert exchange is not None
@@ -119,9 +138,10 @@ class _Run:
                 await self._give_up(step)
                 return
 
-    async def _begin(self) -> None:
-        """Route, split, fix the deadline, start the machine. Raises ProxyError when the request may go nowhere."""
+    async def _route(self) -> RoutePlan:
+        """Begin the trace and ask the side for a rule. Raises ProxyError when there is none."""
         record, worker, side, head = self.record, self.worker, self.side, self.record.head
+        record.grpc = head.version == b"2" and grpc.is_grpc(head)
         record.request_id = head.get(REQUEST_ID) or b"%032x" % worker.rng.getrandbits(128)
         record.trace = trace.begin(
             head.get(b"traceparent"), head.get(b"tracestate"), head.get(b"b3"), worker.sample, worker.rng
@@ -129,10 +149,19 @@ class _Run:
         if side.reporter == DESTINATION:
             record.span_id = trace.new_span_id(worker.rng)
         plan = record.route = await side.route(record, self.client.peer)
+        return plan
+
+    def _begin(self, plan: RoutePlan) -> None:
+        """Split, filter, fix the deadline, start the machine. Raises ProxyError when the request may go nowhere."""
+        record, worker, side, head = self.record, self.worker, self.side, self.record.head
         if not plan.backends:
             raise ProxyError(INVALID_BACKEND, f"rule {plan.name} has no backend with a weight above 0")
         index = split(plan.cumulative, worker.rng) if len(plan.backends) > 1 else 0
         cluster = record.cluster = plan.backends[index]
+        if plan.filters is not None or plan.backend_filters:
+            filter_request(record, plan, index)
+        if wire_for(cluster.protocol, head) is Wire.RAW and head.method != b"CONNECT":
+            raise ProxyError(NO_ROUTE, f"{cluster.key} is declared {cluster.protocol.value}, which carries no requests")
         ends_at_s = side.ends_at(record, plan, self.client.peer)
         record.ends_at_s = ends_at_s if self.upload is None else self.upload.first_end(ends_at_s, plan)
         record.exchange = attempts.start(
@@ -191,15 +220,14 @@ class _Run:
             except ProxyError as exc:
                 if exc.fault.side is Blame.CLIENT:
                     raise
-                failure = Failure(exc.fault, None, exc.fault.upstream_untouched)
+                failure = self._failed(exc.fault, untouched=exc.fault.upstream_untouched)
         now_s = worker.now()
         if scope.cancelled_caught:
-            failure = Failure(self._timed_out(now_s), None, record.lease is None)
-        attempts.outcome(exchange, failure, now_s, worker.rng)
+            failure = self._failed(self._timed_out(now_s), untouched=record.lease is None)
+        judged = not record.grpc or record.grpc_told is not None
+        attempts.outcome(exchange, failure, now_s, worker.rng, judged=judged)
         close_span(span, now_s, answer, failure)
-        if exchange.ejected is not None:
-            worker.observer.ejected(exchange.ejected)
-            exchange.ejected = None
+        self._tell_ejected()
         lease = record.lease
         if answer is None or exchange.over is None:
             if lease is not None:
@@ -212,7 +240,11 @@ class _Run:
         if record.tunnelled:
             await tunnel(record, self.client, lease, answer, worker)
         else:
-            await relay(record, self.client, lease, answer, worker)
+            trailers = await relay(record, self.client, lease, answer, worker)
+            if not judged:
+                record.grpc_told = grpc.status_at_end(trailers)
+                attempts.ended(exchange, grpc.judge_end(trailers), worker.now(), worker.rng)
+                self._tell_ejected()
         self.complete = True
         return True
 
@@ -251,7 +283,14 @@ class _Run:
         mesh_hop = isinstance(record.endpoint.hop, Mesh)
         span_id = span.span_id if span is not None else record.span_id or trace.new_span_id(self.worker.rng)
         own = self.side.own_fields(record, self.client.peer, span_id, mesh_hop=mesh_hop)
-        head = forwarded_request(record.head, own)
+        replaced: frozenset[bytes] = frozenset()
+        if record.grpc and record.ends_at_s is not None:
+            own.append((grpc.TIMEOUT_HEADER, grpc.timeout_header(record.ends_at_s, self.worker.now())))
+            replaced = _GRPC_TIMEOUT
+        if from_afar(self.client.peer):
+            own += forwarded_for(record.outgoing, self.client.peer)
+            replaced |= FORWARDED
+        head = forwarded_request(record.outgoing, own, replaced)
         if head.upgrade == b"websocket":
             add_websocket_key(head, self.worker.rng)
         lease.put_request(head, wants_trailers=self.client.wants_trailers)
@@ -265,10 +304,25 @@ class _Run:
         return lease
 
     def _judged(self, answer: ResponseHead) -> Failure | None:
-        if answer.status < 500:
+        record = self.record
+        if not record.grpc and answer.status < 500:
             return None
-        untouched = bool(self.record.principal) and answer.get(UNTOUCHED) is not None
+        untouched = bool(record.principal) and answer.get(UNTOUCHED) is not None
+        if record.grpc:
+            record.grpc_told = grpc.status_in(answer)
+            return grpc.judge_head(answer, untouched=untouched)
         return Failure(None, answer.status, untouched)
+
+    def _failed(self, fault: Fault, *, untouched: bool) -> Failure:
+        if self.record.grpc:
+            return grpc.failure_of(fault, untouched=untouched)
+        return Failure(fault, None, untouched)
+
+    def _tell_ejected(self) -> None:
+        exchange = self.record.exchange
+        if exchange is not None and exchange.ejected is not None:
+            self.worker.observer.ejected(exchange.ejected)
+            exchange.ejected = None
 
     def _timed_out(self, now_s: float) -> Fault:
         record = self.record
@@ -297,7 +351,15 @@ class _Run:
         record, client = self.record, self.client
         record.fault = fault
         to_mesh_peer = self.side.reporter == DESTINATION and bool(client.peer.principal)
-        head, body = reply(fault, denied=denied.value if denied is not None else "", to_mesh_peer=to_mesh_peer)
+        told = denied.value if denied is not None else ""
+        if record.grpc:
+            await self._answer(grpc_reply(fault, denied=told, to_mesh_peer=to_mesh_peer), b"")
+        else:
+            await self._answer(*reply(fault, denied=told, to_mesh_peer=to_mesh_peer))
+
+    async def _answer(self, head: ResponseHead, body: bytes) -> None:
+        """Send a whole answer that no endpoint gave."""
+        record, client = self.record, self.client
         if self.worker.draining:
             client.close_after()
         client.put_head(head)
@@ -315,13 +377,18 @@ class _Run:
         fault = record.fault
         if fault is None or self.complete:
             return
-        if record.sent_downstream >= Sent.HEAD or not fault.status:
+        begun = record.sent_downstream >= Sent.HEAD
+        if (begun and not record.grpc) or not fault.status:
             client.cut_short()
             return
         client.close_after()
         with trio.move_on_after(REPLY_S) as scope:
             try:
-                await self._reply(fault, None)
+                if begun:  # gRPC says in its trailers how a call ended
+                    client.put_end(grpc_trailers(fault))
+                    await client.push()
+                else:
+                    await self._reply(fault, None)
             except ProxyError:
                 client.cut_short()
         if scope.cancelled_caught:

@@ -14,6 +14,7 @@ from sidecar.model.messages import Fields, RequestHead
 from sidecar.model.snapshot import Snapshot
 from sidecar.policy.attempts import Exchange
 from sidecar.proxy.upstream import Lease
+from sidecar.routing.filters import RuleFilters
 from sidecar.routing.plan import ClusterPlan, RoutePlan
 from sidecar.telemetry.observer import AttemptSpan
 from sidecar.telemetry.trace import TraceContext
@@ -40,8 +41,12 @@ class HandOver:
         exchange: The attempts machine's state: attempt number, endpoints tried, budget, what is in flight.
         trace, span_id: The trace that the request belongs to and, on the inbound side, its SERVER span.
         trailers: Of the request, kept until its body has been sent.
+        grpc: A call of gRPC; `grpc_told` is the status that its endpoint gave, once it has.
+        filters: What the answer's head goes through: the backend's filters, then the rule's.
+        outgoing: The head to send upstream: `head` after the filters of the rule and of the backend.
         raw: A TCP connection, for which `head` only stands; `server_name` is what its ClientHello asked for, if it
             is TLS.
+        tcp_told: Bytes in and out of a TCP connection that observers have heard of; None before it had its endpoint.
         tunnelled: The upstream switched protocols: what is counted as body is a tunnel's.
         bytes_in, bytes_out: Body bytes from and to the client.
         sent_downstream: How far the answer has got.
@@ -61,8 +66,12 @@ class HandOver:
         "ends_at_s",
         "exchange",
         "fault",
+        "filters",
+        "grpc",
+        "grpc_told",
         "head",
         "lease",
+        "outgoing",
         "principal",
         "raw",
         "request_id",
@@ -75,6 +84,7 @@ class HandOver:
         "spans",
         "started_s",
         "status",
+        "tcp_told",
         "trace",
         "trailers",
         "tunnelled",
@@ -96,6 +106,11 @@ class HandOver:
         self.trailers: Fields = []
         self.tunnelled = False
         self.raw = False
+        self.tcp_told: tuple[int, int] | None = None
+        self.grpc = False
+        self.grpc_told: int | None = None
+        self.filters: tuple[RuleFilters, ...] = ()
+        self.outgoing = head
         self.server_name = b""
         self.span_id = ""
         self.spans: list[AttemptSpan] = []

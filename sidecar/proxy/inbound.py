@@ -13,7 +13,7 @@ from sidecar.model.clusters import ClusterKey, Endpoint, ServiceKey
 from sidecar.model.live import LiveRegistry
 from sidecar.model.messages import Fields
 from sidecar.model.policies import Ejection, Limits, Retries, RetryOn, Timeouts, TrafficPolicy
-from sidecar.policy import access, deadline
+from sidecar.policy import access, deadline, grpc
 from sidecar.proxy.edits import CLIENT_CERT
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.outbound import trace_fields
@@ -90,8 +90,12 @@ class Inbound:
 
     def ends_at(self, record: HandOver, plan: RoutePlan, peer: Peer) -> float | None:
         """See `Side`."""
-        told = record.head.get(deadline.DEADLINE_HEADER)
-        return deadline.ends_at(plan.request_s, told, record.started_s, inbound=True, verified=bool(peer.principal))
+        head, verified = record.head, bool(peer.principal)
+        told = head.get(deadline.DEADLINE_HEADER)
+        if not record.grpc:
+            return deadline.ends_at(plan.request_s, told, record.started_s, inbound=True, verified=verified)
+        grpc_s = grpc.timeout_s(head.get(grpc.TIMEOUT_HEADER))
+        return deadline.ends_at(None, told, record.started_s, inbound=True, verified=verified, grpc_s=grpc_s)
 
     def own_fields(self, record: HandOver, peer: Peer, span_id: str, *, mesh_hop: bool) -> Fields:
         """See `Side`. The app learns the deadline too, so that it can pass it on to what it calls."""

@@ -9,7 +9,7 @@ from sidecar.model.clusters import Protocol, ServiceKey
 from sidecar.model.live import LiveRegistry
 from sidecar.model.messages import Fields
 from sidecar.model.snapshot import Known, Snapshot
-from sidecar.policy import deadline
+from sidecar.policy import deadline, grpc
 from sidecar.proxy.edits import REQUEST_ID
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.pool import Pool
@@ -83,8 +83,13 @@ class Outbound:
     def ends_at(self, record: HandOver, plan: RoutePlan, peer: Peer) -> float | None:
         """See `Side`."""
         del peer
-        told = record.head.get(deadline.DEADLINE_HEADER)
-        return deadline.ends_at(plan.request_s, told, record.started_s)
+        head = record.head
+        told = head.get(deadline.DEADLINE_HEADER)
+        if not record.grpc:
+            return deadline.ends_at(plan.request_s, told, record.started_s)
+        asked_s = deadline.asked_s(plan.request_s, plan.policy.timeouts, in_route=plan.whole_response)
+        grpc_s = grpc.timeout_s(head.get(grpc.TIMEOUT_HEADER))
+        return deadline.ends_at(asked_s, told, record.started_s, grpc_s=grpc_s)
 
     def own_fields(self, record: HandOver, peer: Peer, span_id: str, *, mesh_hop: bool) -> Fields:
         """See `Side`."""

@@ -18,15 +18,17 @@ from sidecar.proxy.upstream import Lease
 from sidecar.proxy.worker import Worker
 
 
-async def relay(record: HandOver, client: Downstream, lease: Lease, answer: ResponseHead, worker: Worker) -> None:
+async def relay(record: HandOver, client: Downstream, lease: Lease, answer: ResponseHead, worker: Worker) -> Fields:
     """Forward head, body and trailers; everything received together is written together. Gives the lease back.
+
+    Returns the trailers.
 
     Raises:
         ProxyError: The answer broke off, paused for too long, or the client left; its connection has to be cut.
     """
     if worker.draining:
         client.close_after()
-    client.put_head(forwarded_response(answer))
+    client.put_head(forwarded_response(answer, record.filters))
     record.status = answer.status
     record.sent_downstream = Sent.HEAD
     trailers: Fields = []
@@ -51,7 +53,7 @@ async def relay(record: HandOver, client: Downstream, lease: Lease, answer: Resp
             lease.release()
             record.lease = None
             await client.push()
-            return
+            return trailers
         else:
             raise ProxyError(UPSTREAM_PROTOCOL, "the endpoint sent another head inside its answer")
 

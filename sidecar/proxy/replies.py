@@ -13,6 +13,11 @@ UNTOUCHED = b"x-mesh-untouched"
 DENIED = b"x-mesh-retry-denied"
 
 
+def redirection(status: int, location: bytes) -> tuple[ResponseHead, bytes]:
+    """Head and body of a rule's own answer (RequestRedirect)."""
+    return ResponseHead(status, [(b"location", location)], content_length=0), b""
+
+
 def reply(fault: Fault, *, denied: str = "", to_mesh_peer: bool = False) -> tuple[ResponseHead, bytes]:
     """Head and body of the answer for `fault`.
 

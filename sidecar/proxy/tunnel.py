@@ -35,7 +35,7 @@ async def tunnel(record: HandOver, client: Downstream, lease: Lease, head: Respo
     Raises:
         ProxyError: It broke, or nothing moved for too long; the client's end has to be cut.
     """
-    client.put_tunnel(forwarded_response(head))
+    client.put_tunnel(forwarded_response(head, record.filters))
     record.status = head.status
     record.sent_downstream = Sent.BODY
     await client.push()
