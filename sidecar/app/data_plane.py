@@ -21,7 +21,7 @@ from sidecar.proxy.worker import Directory, Worker
 from sidecar.telemetry.observer import Observer
 from sidecar.transport.capture import is_local
 from sidecar.transport.dial import SocketDialer
-from sidecar.transport.listen import bind
+from sidecar.transport.listen import bind, bind_several
 from sidecar.transport.reactor import Reactor
 from sidecar.transport.tls import Contexts
 
@@ -60,6 +60,20 @@ def bind_all(bootstrap: Bootstrap) -> list[Bound]:
             bound.sock.close()
         raise
     return made
+
+
+def bind_for_each(bound: list[Bound], count: int) -> list[list[Bound]]:
+    """The same listeners for each of `count` workers; takes the place of `bound`. Raises ConfigError."""
+    by_worker: list[list[Bound]] = [[] for _ in range(count)]
+    try:
+        for one in bound:
+            for its, sock in zip(by_worker, bind_several(one.sock, count), strict=True):
+                its.append(Bound(one.name, sock, one.fixed))
+    except BaseException:
+        for one in [*bound, *(one for its in by_worker for one in its)]:
+            one.sock.close()
+        raise
+    return by_worker
 
 
 def _possible(listen: tuple[HostPort, ...], default: tuple[HostPort, ...]) -> tuple[HostPort, ...]:

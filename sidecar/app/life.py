@@ -21,7 +21,7 @@ from random import Random
 
 import trio
 
-from sidecar.app.data_plane import Bound, bind_all
+from sidecar.app.data_plane import Bound, bind_all, bind_for_each
 from sidecar.app.holder import Holder, MakePlane
 from sidecar.app.notify import Notifier
 from sidecar.app.one_worker import OneWorker
@@ -70,8 +70,15 @@ def run(
         raise ConfigError([f"{bootstrap.source}: {problem}"])
     open_files = resource.getrlimit(resource.RLIMIT_NOFILE)
     bootstrap = _within_open_files(bootstrap, say)
+    sys.unraisablehook = _bounded_hook(say)
     bound = bind_all(bootstrap)
     service = Service(command, open_files, say) if command else None
+    if bootstrap.workers > 1:
+        from sidecar.app import workers  # not needed by most, so not loaded by them
+
+        by_worker = bind_for_each(bound, bootstrap.workers)
+        with workers.forked(bootstrap, by_worker, say) as make_workers:
+            return _run(bootstrap, snapshot, make_workers, by_worker[0], service, say)
 
     def make_plane(rng: Random, directory: Directory) -> Plane:
         return OneWorker(bootstrap, bound, rng, directory, say, shares_log=service is not None)
@@ -108,7 +115,6 @@ def _run(
         for one in bound:
             one.sock.close()
         raise
-    sys.unraisablehook = _bounded_hook(say)
     life = _Life(holder, listening, service, say)
     return trio.run(life.live)
 

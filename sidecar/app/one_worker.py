@@ -102,6 +102,10 @@ class OneWorker:
         """See `Plane`. Raises ConfigError and goes on as before."""
         self._log_writer.reopen()
 
+    def live(self) -> bool:
+        """See `Plane`."""
+        return True
+
     def not_ready(self) -> list[str]:
         """See `Plane`."""
         return []

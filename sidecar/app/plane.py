@@ -18,12 +18,14 @@ from sidecar.transport.identity import Identity
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class PlaneFacts:
-    """What the data plane adds to `Facts`; sums where there are several workers."""
+    """What the data plane adds to `Facts`; sums where there are several workers. The last two are None without any."""
 
     log_dropped: int = 0
     spans_exported: int = 0
     spans_dropped: int = 0
     upstream_connections: Sequence[tuple[str, str, int]] = ()
+    workers: int | None = None
+    worker_restarts: int | None = None
 
 
 class Plane(Protocol):
@@ -45,6 +47,9 @@ class Plane(Protocol):
 
     def reopen_log(self) -> None:
         """Open the access log anew, after it was renamed."""
+
+    def live(self) -> bool:
+        """Whether the process is worth keeping."""
 
     def not_ready(self) -> list[str]:
         """Why traffic should not come yet, as far as this is about workers."""

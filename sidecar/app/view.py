@@ -34,8 +34,8 @@ class View:
         await self._holder.plane.refresh()
 
     def live(self) -> bool:
-        """The reactor's task is a child of the process's nursery: as long as somebody answers, it runs."""
-        return True
+        """See `AdminView`. The reactor's task is a child of the process's nursery: while somebody answers, it runs."""
+        return self._holder.plane.live()
 
     def started(self) -> list[str]:
         """See `AdminView`. Said once, it stays true: what is lost later is for `ready` to say."""
@@ -62,6 +62,8 @@ class View:
             spans_exported=plane.spans_exported,
             spans_dropped=plane.spans_dropped,
             upstream_connections=plane.upstream_connections,
+            workers=plane.workers,
+            worker_restarts=plane.worker_restarts,
         )
 
     def process(self) -> ProcessStats | None:

@@ -22,6 +22,7 @@ from sidecar.config.workloads import version_of
 from sidecar.config.yaml_text import read_yaml
 from sidecar.model.bootstrap import (
     INBOUND_CAPTURE_LISTEN,
+    MAX_WORKERS,
     OUTBOUND_CAPTURE_LISTEN,
     AccessLogConfig,
     AdminConfig,
@@ -76,9 +77,6 @@ def read_bootstrap(text: str, file: str, environment: Mapping[str, str], problem
 
 def _bootstrap(got: Fields, file: str) -> Bootstrap:
     folder = Path(file).parent
-    workers = got.get("workers")
-    if workers is not None and workers.integer(1, 1024) != 1:
-        workers.complain("one worker is what this version runs; write workers: 1, or leave it out")
     node = got.maybe("node", _node, _UNKNOWN)
     return Bootstrap(
         node=node,
@@ -93,6 +91,7 @@ def _bootstrap(got: Fields, file: str) -> Bootstrap:
         tracing=got.maybe("tracing", _tracing, None),
         access_log=got.maybe("access_log", lambda field: _access_log(field, folder), AccessLogConfig()),
         limits=got.maybe("limits", read_limits, ProcessLimits()),
+        workers=got.maybe("workers", lambda field: field.integer(1, MAX_WORKERS), 1),
         fast_path=got.maybe("fast_path", Node.boolean, True),
     )
 

@@ -25,6 +25,8 @@ class HostPort(NamedTuple):
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
 
+MAX_WORKERS = 64  # one for each core of a big machine; each costs memory of its own
+
 # The ports of the product: Istio's numbers, so that firewalls and habits carry over.
 INBOUND_LISTEN = HostPort("0.0.0.0", 15006)  # noqa: S104 - peers are on other machines
 OUTBOUND_LISTEN = HostPort("127.0.0.1", 15001)
@@ -261,6 +263,8 @@ class Bootstrap:
         static: Folder of resources, when there is no control plane.
         inbound: None for a pure caller.
         tracing: None records no spans; trace headers are passed on all the same.
+        workers: Processes that serve traffic. One is enough for about one core; with more, every limit, budget and
+            ejection holds for each of them, not for all together.
         fast_path: False sends every request along the reference path, which in this version all take anyway.
     """
 

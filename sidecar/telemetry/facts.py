@@ -20,6 +20,8 @@ class Facts:
         cert_not_after_s: Unix seconds; None without an identity.
         log_dropped: Log lines that were dropped because nobody took them in time.
         upstream_connections: (service, state `active` or `idle`, how many) of each pool.
+        workers: Worker processes that serve; None when there is one process.
+        worker_restarts: How often one was started again.
         loop_lag_s: How late the event loop last ran; None when nobody measures it.
     """
 
@@ -33,6 +35,8 @@ class Facts:
     spans_exported: int = 0
     spans_dropped: int = 0
     upstream_connections: Sequence[tuple[str, str, int]] = ()
+    workers: int | None = None
+    worker_restarts: int | None = None
     loop_lag_s: float | None = None
 
 

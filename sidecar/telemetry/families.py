@@ -62,6 +62,8 @@ _TABLE: dict[str, tuple[str, tuple[str, ...], str]] = {
     "sidecar_log_dropped_total": ("counter", (), "Log lines dropped because nobody took them in time."),
     "sidecar_spans_exported_total": ("counter", (), "Spans that the collector took."),
     "sidecar_spans_dropped_total": ("counter", (), "Spans that did not reach the collector."),
+    "sidecar_workers": ("gauge", (), "Worker processes that serve."),
+    "sidecar_worker_restarts_total": ("counter", (), "Times that a worker process ended and was started again."),
     "sidecar_loop_lag_seconds": ("gauge", (), "How late the event loop last ran."),
     "process_cpu_seconds_total": ("counter", (), "CPU time used, user and system."),
     "process_resident_memory_bytes": ("gauge", (), "Memory in RAM."),
@@ -144,6 +146,8 @@ def own_values(metrics: Metrics, facts: Facts, process: ProcessStats | None, now
         "sidecar_log_dropped_total": facts.log_dropped,
         "sidecar_spans_exported_total": facts.spans_exported,
         "sidecar_spans_dropped_total": facts.spans_dropped,
+        "sidecar_workers": facts.workers,
+        "sidecar_worker_restarts_total": facts.worker_restarts,
         "sidecar_loop_lag_seconds": facts.loop_lag_s,
     }
     if process is not None:

@@ -72,6 +72,35 @@ def bind(name: str, host: str, port: int, *, beside: Collection[tuple[str, int]]
     return sock
 
 
+def bind_several(sock: socket.socket, count: int) -> list[socket.socket]:
+    """Close `sock`, and have `count` sockets listen at its address, among which the kernel spreads connections.
+
+    That `sock` could be had shows that no stranger listens there, who would get a share. Raises ConfigError.
+    """
+    address = sock.getsockname()
+    family, only_ipv6 = sock.family, False
+    if family == socket.AF_INET6:
+        only_ipv6 = bool(sock.getsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY))
+    sock.close()
+    made: list[socket.socket] = []
+    try:
+        for _ in range(count):
+            one = socket.socket(family, socket.SOCK_STREAM)
+            made.append(one)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
+            if family == socket.AF_INET6:
+                one.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, only_ipv6)
+            one.bind(address)
+            one.listen(BACKLOG)
+            one.setblocking(False)
+    except OSError as exc:
+        for one in made:
+            one.close()
+        raise ConfigError([_cannot_listen("workers", address_text(address), exc)]) from None
+    return made
+
+
 def bind_unix(name: str, path: str) -> socket.socket:
     """A listening unix socket, mode 0600; a socket left by a dead process is replaced. Raises ConfigError."""
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)

@@ -97,11 +97,11 @@ def test_a_name_with_a_zero_byte_is_unreadable() -> None:
 
 def test_the_bootstraps_own_problems_come_before_a_missing_folder(tmp_path: Path) -> None:
     path = tmp_path / "s.yaml"
-    path.write_text("static: none\nworkers: 2\n", "utf-8")
+    path.write_text("static: none\nworkers: 0\n", "utf-8")
     status, _, complaints = check(path, {})
     assert status == 1
     assert len(complaints) == 1
-    assert "one worker" in complaints[0]
+    assert "workers: 0 is not" in complaints[0]
 
 
 def test_load_gives_the_snapshot_and_load_bootstrap_the_file_alone(tmp_path: Path) -> None:
