@@ -52,11 +52,13 @@ class Compared:
         same_case: Field names keep their case all the way: HTTP/1.1 on both sides and no HTTP/2 between them.
         translated: The client's version is not the upstream's.
         stand_in: The direct run is curl's, in the upstream's version.
+        closes: The client asked for an end of its connection.
     """
 
     same_case: bool
     translated: bool
     stand_in: bool
+    closes: bool
 
 
 def differences(direct: Record, through: Record, how: Compared) -> list[str]:
@@ -83,7 +85,9 @@ def differences(direct: Record, through: Record, how: Compared) -> list[str]:
         same("trailers", _shown(direct.trailers, how), _shown(through.trailers, how))
     if direct.interims is not None and through.interims is not None:
         same("interim answers", _interims(direct, how), _interims(through, how))
-    if not how.stand_in:
+    if how.closes:
+        same("connection reused", False, through.reused)
+    elif direct.reused is not None and through.reused is not None:
         same("connection reused", direct.reused, through.reused)
     return found
 

@@ -1,7 +1,10 @@
 """Whatever a client gets from an upstream directly, it gets through us: about 150 cases, all pairs of choices.
 
-A case that cannot be has its reason in cases.py, a difference that may be has its own in differences.py.
+A case that cannot be has its reason in cases.py, a difference that may be has its own in differences.py. More cases on
+purpose: INTEROP_CASES=10000 pytest tests/interop/test_matrix.py plays every one that can be.
 """
+
+import os
 
 import pytest
 
@@ -11,7 +14,7 @@ from tests.interop.differences import Compared, differences
 from tests.interop.upstreams.farm import BEHIND, SPEAKS
 from tests.interop.world import World
 
-CASES = 150
+CASES = int(os.environ.get("INTEROP_CASES", "150"))
 _POSSIBLE = pairs.possible(cases.AXES, cases.why_not)
 CHOSEN = pairs.select(_POSSIBLE, at_least=CASES)
 # Tools by the client or upstream that is one.
@@ -53,7 +56,12 @@ def test_through_us_is_as_directly(world: World, client: str, transport: str, up
         measure, version, upstream, upstream_version, cases.ask(measure, upstream, feature, world.bodies)
     )
     through = world.through(client, way, upstream, cases.ask(client, upstream, feature, world.bodies))
-    how = Compared(same_case=transport == "h1-h1", translated=way.client != way.upstream, stand_in=measure != client)
+    how = Compared(
+        same_case=transport == "h1-h1",
+        translated=way.client != way.upstream,
+        stand_in=measure != client,
+        closes=feature == "close",
+    )
     found = differences(direct, through, how)
     if found:
         pytest.fail("\n".join(found), pytrace=False)

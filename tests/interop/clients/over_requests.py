@@ -2,6 +2,8 @@
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool
+from urllib3.connection import HTTPConnection
 
 from tests.interop.clients.common import CLIENT_TIMEOUT_S, FOLLOW_UP, body_facts, pieces
 from tests.interop.record import Ask, Record
@@ -11,6 +13,7 @@ def run(version: str, port: int, ask: Ask) -> Record:
     """Send `ask` and the request after it."""
     with requests.Session() as session:
         session.trust_env = False
+        made = _counted(session)
         answer, body = _send(session, port, ask)
         followed, _ = _send(session, port, FOLLOW_UP)
         assert followed.status_code == 200, f"the request after it got {followed.status_code}"
@@ -18,7 +21,7 @@ def run(version: str, port: int, ask: Ask) -> Record:
             version={11: "1.1", 10: "1.0"}[answer.raw.version],
             status=answer.status_code,
             fields=tuple(answer.raw._original_response.msg.items()),
-            reused=_connections(session) == 1,
+            reused=len(made) == 1,
             **body_facts(ask, body),
         )
 
@@ -35,9 +38,19 @@ def _send(session: requests.Session, port: int, ask: Ask) -> tuple[requests.Resp
         return answer, answer.content
 
 
-def _connections(session: requests.Session) -> int:
-    """How many the session made."""
+def _counted(session: requests.Session) -> list[str]:
+    """A list that grows with each connection of the session. One object of urllib3 may connect again and again."""
+    made: list[str] = []
+
+    class Connection(HTTPConnection):
+        def connect(self) -> None:
+            made.append(self.host)
+            super().connect()
+
+    class Pool(HTTPConnectionPool):
+        ConnectionCls = Connection
+
     adapter = session.get_adapter("http://")
     assert isinstance(adapter, HTTPAdapter)
-    pools = adapter.poolmanager.pools
-    return sum(pools[key].num_connections for key in pools.keys())  # noqa: SIM118 - not a dictionary
+    adapter.poolmanager.pool_classes_by_scheme = {"http": Pool}
+    return made
