@@ -80,6 +80,18 @@ def outbound(
     )
 
 
+def self_captured(destination: HostPort) -> Refuse:
+    """What becomes of an outgoing connection that this process dialled itself (`transport.own_dial.is_own_dial`).
+
+    Asked before `outbound`: the destination is a foreign one, and serving it would dial, and capture, it again.
+    """
+    return Refuse(
+        Refusal.LOOP,
+        f"this sidecar's own connection to {destination} was captured; apply the rules again with the user that the "
+        "sidecar runs as: sidecar capture apply --proxy-uid USER",
+    )
+
+
 def inbound(destination: HostPort, declared: Collection[int], *, own: bool) -> ToApp | Refuse:
     """Which declared port of the app a connection means that was captured on its way to `destination`.
 

@@ -15,6 +15,7 @@ from sidecar.config.capture_rules import REMOVE, CapturePlan, ruleset
 from sidecar.model.bootstrap import OUTBOUND_CAPTURE_LISTEN, Bootstrap, HostPort, NodeInfo, OutboundConfig
 from sidecar.model.capture import EVERY_PORT, InboundCapture, OutboundCapture, PortRange, Selection
 from sidecar.transport.capture import is_own, original_destination
+from sidecar.transport.own_dial import is_own_dial
 from tests.support.needs import find
 from tests.support.netns import Namespace, pair
 
@@ -258,6 +259,20 @@ def test_our_own_listeners_are_known_by_any_address_of_the_machine(machines: tup
         assert not is_own(HostPort(there.ipv4, 15006), listeners)
         assert not is_own(HostPort(there.ipv6, 15006), listeners)
         assert not is_own(HostPort(here.ipv4, 8080), listeners)
+
+
+@pytest.mark.parametrize("family", [4, 6])
+def test_rules_for_the_wrong_user_are_found_out_at_the_first_connection(
+    machines: tuple[Namespace, Namespace], stack: ExitStack, family: int
+) -> None:
+    """This process is the sidecar here: what it dials comes back to it, and is known as its own; the app's is not."""
+    here, there = machines
+    sidecar = Sidecar(stack, here, OUTBOUND)
+    meant = HostPort(address(there, family), 8080)
+    for uid, own in ((0, True), (APP, False)):
+        with here.connect(*meant, uid=uid), sidecar.outbound[family].accept()[0] as accepted, here.entered():
+            assert original_destination(accepted) == meant
+            assert is_own_dial(accepted, meant) is own
 
 
 @pytest.mark.parametrize(("ipv6", "sockets"), [(True, 2), (False, 1)])

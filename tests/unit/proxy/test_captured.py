@@ -33,6 +33,7 @@ def test_or_refused_with_the_setting_that_did_it() -> None:
 
 def test_a_loop_is_refused_whatever_the_address_means() -> None:
     for verdict in (
+        captured.self_captured(ELSEWHERE),
         captured.outbound(VIP, INDEX, UnknownDestination.PASS, own=True),
         captured.inbound(HostPort("10.0.0.5", 8080), {8080}, own=True),
     ):
