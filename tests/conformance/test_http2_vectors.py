@@ -10,6 +10,7 @@ import pytest
 
 from sidecar.codec.events import Chunk, Head, Reset
 from sidecar.codec.h2_abuse import (
+    EARLY_REFUSED_MAX,
     EMPTY_DATA_MAX,
     RESETS_ABORT,
     RESETS_CALM,
@@ -18,6 +19,7 @@ from sidecar.codec.h2_abuse import (
 )
 from sidecar.codec.h2_client import H2Client
 from sidecar.codec.h2_server import H2Server
+from sidecar.codec.h2_streams import NOTE_KINDS
 from sidecar.model.messages import RequestHead, ResponseHead
 from tests.support.http2 import (
     GET,
@@ -57,6 +59,7 @@ class Attacker:
         self.events += self.server.feed(raw, self.now_s)
         self.seen += self.wire.read(self.server.take())
         self.kinds += [note.kind for note in self.server.notes()]
+        assert set(self.kinds) <= set(NOTE_KINDS)
 
     def flood(self, *frames: bytes, times: int) -> int:
         """Send `frames` so often, or until it is over; returns how many times it was."""
@@ -550,6 +553,28 @@ def test_who_knows_the_limit_and_goes_on_is_calmed() -> None:
     assert number // 2 <= 100 + RESETS_ABORT
 
 
+def test_who_does_not_acknowledge_the_limit_is_calmed_in_the_end(attacker: Attacker) -> None:
+    for number in range(1, 8001, 2):
+        attacker.give(attacker.wire.headers(number, POST))
+        if attacker.server.over:
+            break
+
+    assert number // 2 <= 100 + EARLY_REFUSED_MAX + RESETS_ABORT
+
+
+def test_bytes_on_their_way_when_we_reset_are_excused_up_to_a_window(attacker: Attacker) -> None:
+    attacker.give(attacker.wire.headers(1, POST))
+    attacker.server.reset(1)
+    attacker.give(data(1, bytes(16_000)) * 4)
+    assert attacker.kinds == []
+    assert {frame.name for frame in attacker.seen} == {"RstStream"}
+
+    attacker.flood(data(1, bytes(16_000)), times=1000)
+
+    assert attacker.server.over
+    assert set(attacker.kinds) == {"frame-after-end", "rapid-reset"}
+
+
 # The frames themselves
 
 BROKEN = {
@@ -699,6 +724,29 @@ def test_bad_answers_cost_their_stream_only(name: str) -> None:
     assert not upstream.client.over
     upstream.give(upstream.wire.headers(other, OK, end=True))
     assert upstream.names[-2:] == ["Head", "End"]
+
+
+def test_an_upstream_of_bad_answers_only_gets_no_more_requests() -> None:
+    upstream = Upstream()
+    for number in range(1, 1000, 2):
+        upstream.give(upstream.wire.headers(number, (("no", "status"),), end=True))
+        if upstream.client.room == 0:
+            break
+        upstream.client.send_request(RequestHead(b"GET", b"/", b"a.example", []), end=True)
+
+    assert upstream.client.draining
+    assert number // 2 + 1 == RESETS_CALM
+
+
+@pytest.mark.parametrize("one", [ping(), settings(), priority(1), frame(99, 0, 0), window(0, 1), goaway(1)])
+def test_an_upstream_that_floods_is_left(one: bytes) -> None:
+    upstream = Upstream()
+    for _ in range(500):
+        upstream.give(one)
+        upstream.client.take()
+
+    assert upstream.client.over
+    assert upstream.names[-1] == "Reset"
 
 
 def test_an_answer_to_head_has_no_body() -> None:
