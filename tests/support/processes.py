@@ -3,7 +3,7 @@
 import signal
 import subprocess
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -54,10 +54,16 @@ class Running:
 
 
 @asynccontextmanager
-async def running(*command: str, until: str, env: Mapping[str, str] | None = None) -> AsyncIterator[Running]:
-    """Run `sidecar`, `control-plane` or `meshctl` with arguments until the block ends; ready at a line with `until`."""
+async def running(
+    *command: str, until: str, env: Mapping[str, str] | None = None, inside: Sequence[str] = ()
+) -> AsyncIterator[Running]:
+    """Run `sidecar`, `control-plane` or `meshctl` with arguments until the block ends; ready at a line with `until`.
+
+    Args:
+        inside: Words to put before the command, such as `Namespace.command()` of tests/support/netns.py.
+    """
     process = await trio.lowlevel.open_process(
-        [str(BIN / command[0]), *command[1:]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
+        [*inside, str(BIN / command[0]), *command[1:]], stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=env
     )
     made = Running(process)
     async with trio.open_nursery() as nursery:
