@@ -14,7 +14,7 @@ from sidecar.codec.h1_server import H1Server
 from sidecar.errors import HEAD_TIMEOUT, Fault, ProxyError
 from sidecar.model.messages import RequestHead
 from sidecar.proxy import exchange
-from sidecar.proxy.downstream import IDLE_S, Http1Downstream, linger
+from sidecar.proxy.downstream import Http1Downstream, linger
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.replies import reply
 from sidecar.proxy.side import Side
@@ -39,21 +39,23 @@ async def serve(stream: Stream, make_side: MakeSide, worker: Worker, first: byte
 
 
 class _Http1:
-    __slots__ = ("client", "codec", "make_side", "worker")
+    __slots__ = ("client", "codec", "ends_s", "limit", "make_side", "worker")
 
     def __init__(self, stream: Stream, make_side: MakeSide, worker: Worker) -> None:
+        self.ends_s = worker.connection_ends_s(stream.peer)
+        self.limit = "firstRequest"  # the setting that bounds the wait for the next request
         self.codec = H1Server()
-        self.client = Http1Downstream(stream, self.codec)
+        self.client = Http1Downstream(stream, self.codec, worker.limits.write_progress_s)
         self.make_side = make_side
         self.worker = worker
 
     async def serve(self, first: bytes) -> None:
         await self._requests(first)
         if self.client.stream.queued_bytes:  # of the last answer: the client is slow, not gone
-            await linger(self.client.stream)
+            await linger(self.client.stream, self.worker.limits.write_progress_s)
 
     async def _requests(self, first: bytes) -> None:
-        client, codec = self.client, self.codec
+        client, codec, worker = self.client, self.codec, self.worker
         while True:
             try:
                 if first:
@@ -66,12 +68,15 @@ class _Http1:
                 return  # a client that leaves between two requests loses nothing
             if head is None:
                 return
+            self.limit = "idle"
+            if worker.now() >= self.ends_s:
+                codec.close_after()
             record = self._record(head)
-            await exchange.serve(record, client, self.make_side(), self.worker)
+            await exchange.serve(record, client, self.make_side(), worker)
             if client.cut:
                 return
-            if not codec.keep_alive or self.worker.draining:
-                await linger(client.stream)
+            if not codec.keep_alive or worker.draining:
+                await linger(client.stream, worker.limits.write_progress_s)
                 return
             client.events.clear()
             try:
@@ -94,7 +99,8 @@ class _Http1:
             if not codec.wants_input:
                 return None
             if codec.at_rest:
-                limit_s = worker.now() + IDLE_S
+                wait_s = worker.limits.idle_s if self.limit == "idle" else worker.limits.first_request_s
+                limit_s = min(worker.now() + wait_s, self.ends_s)
             else:
                 head_due_s = head_due_s or worker.now() + worker.limits.head_timeout_s
                 limit_s = head_due_s
@@ -110,7 +116,10 @@ class _Http1:
                     # A drain does not close over a request that has come meanwhile.
                     if client.fill_now():
                         continue
+                    if not worker.draining and worker.now() < self.ends_s:
+                        worker.observer.limit_reached(self.limit)
                     return None
+                worker.observer.limit_reached("headTimeout")
                 raise ProxyError(
                     HEAD_TIMEOUT, f"the request head did not arrive within {worker.limits.head_timeout_s:g}s"
                 )
@@ -153,4 +162,4 @@ class _Http1:
             )
         )
         if fault.status:
-            await linger(client.stream)
+            await linger(client.stream, self.worker.limits.write_progress_s)

@@ -18,10 +18,6 @@ from sidecar.model.messages import ResponseHead
 from sidecar.transport.epoll_stream import EpollStream, plain_stream
 from sidecar.transport.stream import HIGH_WATER_BYTES, Peer, Stream, StreamBroken
 
-# A client that takes not one byte for so long is not slow but gone; NGINX's send_timeout is 60 s.
-WRITE_PROGRESS_S = 30.0
-# Between requests. As long as Envoy's: clients of a sidecar are its own app's pools, or other sidecars.
-IDLE_S = 3600.0
 # After an answer that ends the connection: time and bytes for the client to notice, so that closing over unread data
 # does not reset the connection under the answer.
 LINGER_S = 2.0
@@ -90,9 +86,11 @@ class Downstream(Protocol):
 class Http1Downstream:
     """A connection that speaks HTTP/1; see `Downstream`."""
 
-    __slots__ = ("_ending", "_out", "_tunnel", "codec", "cut", "events", "stream")
+    __slots__ = ("_ending", "_out", "_progress_s", "_tunnel", "codec", "cut", "events", "stream")
 
-    def __init__(self, stream: Stream, codec: ServerCodec) -> None:
+    def __init__(self, stream: Stream, codec: ServerCodec, progress_s: float) -> None:
+        """`progress_s`: as `ProcessLimits.write_progress_s`."""
+        self._progress_s = progress_s
         self.stream = stream
         self.codec = codec
         self.events: deque[Event] = deque()
@@ -182,7 +180,7 @@ class Http1Downstream:
         await self._until_queued(0)
 
     async def _until_queued(self, most: int) -> None:
-        await until_queued(self.stream, most)
+        await until_queued(self.stream, most, self._progress_s)
 
     def close_after(self) -> None:
         """See `Downstream`."""
@@ -202,23 +200,23 @@ class Http1Downstream:
         return plain_stream(self.stream)
 
 
-async def until_queued(stream: Stream, most: int) -> None:
+async def until_queued(stream: Stream, most: int, progress_s: float) -> None:
     """Wait until at most `most` bytes are queued, as long as the client makes progress. Raises CLIENT_GONE."""
     try:
         while (queued := stream.queued_bytes) > most:
-            with trio.move_on_after(WRITE_PROGRESS_S) as scope:
+            with trio.move_on_after(progress_s) as scope:
                 await stream.flush()
             if scope.cancelled_caught and stream.queued_bytes >= queued:
-                raise ProxyError(CLIENT_GONE, f"the client took nothing for {WRITE_PROGRESS_S:g}s")
+                raise ProxyError(CLIENT_GONE, f"the client took nothing for {progress_s:g}s")
         await stream.settle()
     except StreamBroken as exc:
         raise ProxyError(CLIENT_GONE, f"the client left: {exc}") from None
 
 
-async def linger(stream: Stream) -> None:
+async def linger(stream: Stream, progress_s: float) -> None:
     """Let the last bytes arrive before a connection is closed (RFC 9112 section 9.6); bounded. Cuts who takes none."""
     try:
-        await until_queued(stream, 0)
+        await until_queued(stream, 0, progress_s)
     except ProxyError:
         stream.abort()
         return

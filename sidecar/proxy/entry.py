@@ -9,13 +9,11 @@ import trio
 
 from sidecar.model.clusters import Protocol, ServiceKey
 from sidecar.proxy import connection, l4, mux_server
-from sidecar.proxy.detect import DETECT_S, Detected, Kind, detect
+from sidecar.proxy.detect import Detected, Kind, detect
 from sidecar.proxy.inbound import Inbound, Target
 from sidecar.proxy.outbound import Outbound, declared_protocol
 from sidecar.proxy.worker import Worker
 from sidecar.transport.stream import Stream, StreamBroken
-
-HTTP_PREFACE_S = 10.0  # for the 3 bytes that tell HTTP/1 from HTTP/2; a head's time
 
 _RELAYED = (Protocol.TCP, Protocol.TLS)
 
@@ -58,7 +56,7 @@ async def inbound(stream: Stream, worker: Worker, targets: dict[int, Target], po
 
 async def _found(stream: Stream, worker: Worker, listener: str, protocol: Protocol) -> Detected | None:
     """What the client speaks; None when nothing is to be served: it left without a byte, or a drain found it silent."""
-    limit_s = DETECT_S if protocol is Protocol.AUTO else HTTP_PREFACE_S
+    limit_s = worker.limits.detect_s if protocol is Protocol.AUTO else worker.limits.first_request_s
     try:
         with trio.CancelScope() as scope:
             worker.idle(scope)

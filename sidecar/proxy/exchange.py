@@ -238,7 +238,7 @@ class _Run:
         if exchange.denied is GiveUp.ATTEMPTS:
             record.fault = RETRY_LIMIT
         if record.tunnelled:
-            await tunnel(record, self.client, lease, answer, worker)
+            await tunnel(record, self.client, lease, answer, self.side, worker)
         else:
             trailers = await relay(record, self.client, lease, answer, worker)
             if not judged:

@@ -9,6 +9,7 @@ and waits while the socket is full; when the peer does not even take our control
 that is silent is asked (PING) and given up when it does not answer.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -18,12 +19,9 @@ import trio
 from sidecar.codec.contract import CANCEL, Mux
 from sidecar.codec.events import Chunk, Event, Reset
 from sidecar.errors import ProxyError
-from sidecar.proxy.downstream import WRITE_PROGRESS_S
+from sidecar.model.bootstrap import ProcessLimits
 from sidecar.telemetry.observer import Observer
 from sidecar.transport.stream import HIGH_WATER_BYTES, Stream, StreamBroken
-
-PING_AFTER_S = 30.0  # of silence, while streams are open; a NAT or a dead host forgets nobody sooner
-PING_WAIT_S = 10.0
 
 Trailing = Iterable[tuple[bytes, bytes]]
 
@@ -137,15 +135,16 @@ class MuxEnd:
         """Send the head, if one is due."""
 
     async def _room(self) -> None:
-        """Wait until the peer has made room. Raises ProxyError after WRITE_PROGRESS_S without any."""
+        """Wait until the peer has made room. Raises ProxyError after `write_progress_s` without any."""
+        progress_s = self.link.progress_s
         self.link.starved.add(self)
         try:
-            with trio.move_on_after(WRITE_PROGRESS_S) as scope:
+            with trio.move_on_after(progress_s) as scope:
                 await self._woken()
         finally:
             self.link.starved.discard(self)
         if scope.cancelled_caught and self.link.codec.send_room(self.number) <= 0:
-            problem = self.link.blame(f"the peer took nothing of the stream for {WRITE_PROGRESS_S:g}s", False)
+            problem = self.link.blame(f"the peer took nothing of the stream for {progress_s:g}s", False)
             self.link.codec.reset(self.number, CANCEL)
             self.link.write()
             self.lose(problem)
@@ -181,10 +180,22 @@ class MuxLink:
             fault, or the endpoint's.
     """
 
-    __slots__ = ("_gate", "_now", "_observer", "_waiting", "blame", "codec", "ends", "starved", "stream")
+    __slots__ = ("_gate", "_now", "_observer", "_ping_s", "_pong_s", "_waiting", "blame", "codec", "ends", "progress_s",
+                 "starved", "stream")  # fmt: skip
 
-    def __init__(self, stream: Stream, codec: Mux, observer: Observer, now: Callable[[], float], blame: Blame) -> None:
+    def __init__(
+        self,
+        stream: Stream,
+        codec: Mux,
+        observer: Observer,
+        now: Callable[[], float],
+        blame: Blame,
+        limits: ProcessLimits,
+    ) -> None:
         self.stream = stream
+        self.progress_s = limits.write_progress_s
+        self._ping_s = limits.http2_ping_s or math.inf
+        self._pong_s = limits.http2_ping_timeout_s
         self.codec = codec
         self.ends: dict[int, MuxEnd] = {}
         self.starved: set[MuxEnd] = set()
@@ -239,11 +250,11 @@ class MuxLink:
             stream = self.stream
             try:
                 while (queued := stream.queued_bytes) > HIGH_WATER_BYTES:
-                    with trio.move_on_after(WRITE_PROGRESS_S) as scope:
+                    with trio.move_on_after(self.progress_s) as scope:
                         await stream.settle()
                     if scope.cancelled_caught and stream.queued_bytes >= queued:
                         stream.abort()
-                        raise self.blame(f"the peer took nothing for {WRITE_PROGRESS_S:g}s", False)
+                        raise self.blame(f"the peer took nothing for {self.progress_s:g}s", False)
             except StreamBroken as exc:
                 raise self.blame(str(exc), False) from None
 
@@ -278,7 +289,7 @@ class MuxLink:
 
     async def _receive(self, idle_until: Callable[[], float]) -> bytes | None:
         """The next bytes; None when there were none for as long as may be."""
-        limit_s = min(idle_until(), self._now() + (PING_WAIT_S if self.codec.pings_unanswered else PING_AFTER_S))
+        limit_s = min(idle_until(), self._now() + (self._pong_s if self.codec.pings_unanswered else self._ping_s))
         with trio.CancelScope(deadline=limit_s) as self._waiting:
             return await self.stream.receive()
         return None
@@ -290,7 +301,7 @@ class MuxLink:
         if self._waiting is not None and self._waiting.deadline > self._now():
             return ""  # nudged
         if self.codec.pings_unanswered:
-            return f"the peer did not answer a PING within {PING_WAIT_S:g}s"
+            return f"the peer did not answer a PING within {self._pong_s:g}s"
         if self.ends:
             self.codec.ping()
         return ""

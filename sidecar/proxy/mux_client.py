@@ -12,6 +12,7 @@ import trio
 from sidecar.codec.contract import CANCEL, MuxClient
 from sidecar.codec.events import Event
 from sidecar.errors import TLS_FAILED, UPSTREAM_PROTOCOL, UPSTREAM_REFUSED, UPSTREAM_RESET, ProxyError
+from sidecar.model.bootstrap import ProcessLimits
 from sidecar.model.clusters import Endpoint
 from sidecar.model.messages import RequestHead
 from sidecar.proxy.codecs import http2_client
@@ -34,11 +35,11 @@ class MuxUpstream:
     __slots__ = ("_now", "codec", "endpoint", "heard", "link", "promised", "rest_s", "used")
 
     def __init__(
-        self, stream: Stream, endpoint: Endpoint, observer: Observer, now: Callable[[], float], streams: int
+        self, stream: Stream, endpoint: Endpoint, observer: Observer, now: Callable[[], float], limits: ProcessLimits
     ) -> None:
         self.endpoint = endpoint
-        self.codec: MuxClient = http2_client(streams)
-        self.link = MuxLink(stream, self.codec, observer, now, self._blame)
+        self.codec: MuxClient = http2_client(limits.http2_streams)
+        self.link = MuxLink(stream, self.codec, observer, now, self._blame, limits)
         self.rest_s = now()
         self.promised = 0
         self.used = 0

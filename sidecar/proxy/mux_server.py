@@ -15,7 +15,7 @@ from sidecar.errors import CLIENT_GONE, ProxyError
 from sidecar.model.messages import RequestHead, ResponseHead
 from sidecar.proxy import exchange
 from sidecar.proxy.codecs import http2_server
-from sidecar.proxy.downstream import IDLE_S, linger
+from sidecar.proxy.downstream import linger
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.mux import MuxEnd, MuxLink
 from sidecar.proxy.side import Side
@@ -106,24 +106,25 @@ async def serve(stream: Stream, make_side: MakeSide, worker: Worker, first: byte
 class _Connection:
     """One client's connection: a link, and who serves its streams."""
 
-    __slots__ = ("_codec", "_drained_s", "_link", "_make_side", "_new", "_rest_s", "_worker", "nursery")
+    __slots__ = ("_codec", "_drained_s", "_ends_s", "_link", "_make_side", "_new", "_rest_s", "_worker", "nursery")
 
     nursery: trio.Nursery
 
     def __init__(self, stream: Stream, make_side: MakeSide, worker: Worker) -> None:
         self._codec = http2_server(worker.limits.http2_streams)
-        self._link = MuxLink(stream, self._codec, worker.observer, worker.now, _client_gone)
+        self._link = MuxLink(stream, self._codec, worker.observer, worker.now, _client_gone, worker.limits)
         self._make_side = make_side
         self._worker = worker
         self._new: list[tuple[Http2Downstream, RequestHead]] = []
         self._drained_s: float | None = None
+        self._ends_s = worker.connection_ends_s(stream.peer)
         self._rest_s = worker.now()  # when the last stream ended
 
     async def run(self, first: bytes) -> None:
         """Until the connection is over and the client was told; its exchanges end by themselves then."""
         with self._worker.told_of_drain(self._drain):
             await self._link.read(self, self._idle_until, first)
-        await linger(self._link.stream)
+        await linger(self._link.stream, self._worker.limits.write_progress_s)
 
     def on_event(self, event: Event) -> None:
         """See `MuxOwner`."""
@@ -139,6 +140,8 @@ class _Connection:
     def on_fed(self) -> None:
         """See `MuxOwner`: start what is new, with all that already came of it."""
         new, self._new = self._new, []
+        if new and self._drained_s is None and self._worker.now() >= self._ends_s:
+            self._drain()
         for end, head in new:
             self.nursery.start_soon(self._exchange, end, self._record(end, head))
 
@@ -180,7 +183,7 @@ class _Connection:
         if self._link.ends:
             return math.inf
         if self._drained_s is None:
-            return self._rest_s + IDLE_S
+            return min(self._rest_s + self._worker.limits.idle_s, self._ends_s)
         # At rest and draining: a request may be on its way until the client has heard of it.
         return -math.inf if self._codec.draining else self._drained_s + GOODBYE_S
 

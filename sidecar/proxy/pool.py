@@ -100,7 +100,7 @@ class Pool:
         self._idle: dict[_PoolKey, list[UpstreamConnection]] = {}
         self._uses: dict[ClusterKey, _Use] = {}
         self._homes: dict[ClusterKey, _PlaceHolder] = {}
-        self._shared = SharedConnections(self._dial_shared, self.give_back, now, limits.http2_streams, observer, on_bug)
+        self._shared = SharedConnections(self._dial_shared, self.give_back, now, limits, observer, on_bug)
 
     async def lease(self, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy, wire: Wire) -> Lease:
         """A way to `endpoint` for one exchange, kept or new. The caller bounds the whole; the dial has its own bound.

@@ -27,18 +27,18 @@ def raw_head() -> RequestHead:
 class RawDownstream:
     """A client that speaks no HTTP; see `Downstream`. `first`: bytes that were read from it already."""
 
-    __slots__ = ("_ending", "_events", "_out", "_refused", "cut", "stream")
+    __slots__ = ("_ending", "_events", "_out", "_progress_s", "_refused", "cut", "stream")
 
     wants_trailers = False
 
-    def __init__(self, stream: Stream, first: bytes = b"", *, ended: bool = False) -> None:
+    def __init__(self, stream: Stream, progress_s: float, first: bytes = b"") -> None:
+        """`progress_s`: as `ProcessLimits.write_progress_s`."""
         self.stream = stream
+        self._progress_s = progress_s
         self.cut = False
         self._events: deque[Event] = deque()
         if first:
             self._events.append(Chunk(first, len(first)))
-        if ended:
-            self._events.append(End())
         self._out: list[bytes] = []
         self._refused = False
         self._ending = False
@@ -99,9 +99,9 @@ class RawDownstream:
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         if not self.stream.write(data):
-            await until_queued(self.stream, HIGH_WATER_BYTES)
+            await until_queued(self.stream, HIGH_WATER_BYTES, self._progress_s)
         if self._ending:
-            await until_queued(self.stream, 0)
+            await until_queued(self.stream, 0, self._progress_s)
             self.stream.send_eof()
 
     def close_after(self) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from sidecar.errors import CONNECT_FAILED, ProxyError
+from sidecar.model.bootstrap import ProcessLimits
 from sidecar.model.clusters import ClusterKey, Endpoint, Hop, Mesh
 from sidecar.model.live import ClusterLive
 from sidecar.model.policies import TrafficPolicy
@@ -43,7 +44,7 @@ class SharedConnections:
         dial: Dial,
         free: Callable[[ClusterKey], None],
         now: Callable[[], float],
-        streams: int,
+        limits: ProcessLimits,
         observer: Observer,
         on_bug: Callable[[BaseException], None],
     ) -> None:
@@ -51,7 +52,7 @@ class SharedConnections:
         self._dial = dial
         self._free = free
         self._now = now
-        self._streams = streams
+        self._limits = limits
         self._observer = observer
         self._on_bug = on_bug
         self._connections: dict[_Key, list[MuxUpstream]] = {}
@@ -102,7 +103,7 @@ class SharedConnections:
         finally:
             del self._dialling[key]
             dialling.done.set()
-        connection = MuxUpstream(stream, endpoint, self._observer, self._now, self._streams)
+        connection = MuxUpstream(stream, endpoint, self._observer, self._now, self._limits)
         if self.nursery is None:
             stream.close()
             raise ProxyError(CONNECT_FAILED, "this sidecar is about to end")

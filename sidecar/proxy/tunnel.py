@@ -14,22 +14,27 @@ from collections.abc import Awaitable, Callable
 import trio
 
 from sidecar.codec.events import Chunk, End
-from sidecar.errors import TUNNEL_IDLE, UPSTREAM_RESET, ProxyError
+from sidecar.errors import CLIENT_GONE, TUNNEL_IDLE, UPSTREAM_RESET, ProxyError
 from sidecar.model.messages import ResponseHead
+from sidecar.proxy.done import describe
 from sidecar.proxy.downstream import Downstream
 from sidecar.proxy.edits import forwarded_response
 from sidecar.proxy.handover import HandOver, Sent
+from sidecar.proxy.side import Side
 from sidecar.proxy.upstream import Lease
 from sidecar.proxy.worker import Worker
-from sidecar.transport.splice import Moved, splice_rest
+from sidecar.transport.splice import ClientBroken, Moved, splice_rest
 from sidecar.transport.stream import StreamBroken
 
 # Bytes that one direction moves by copy before the kernel takes over: setting up four pipe ends costs as much as
 # copying some 100 KiB, and a conversation that never gets there gains nothing.
 SPLICE_AFTER_BYTES = 256 * 1024
+TELL_S = 15.0  # between two counts of a TCP connection's bytes; as Istio
 
 
-async def tunnel(record: HandOver, client: Downstream, lease: Lease, head: ResponseHead, worker: Worker) -> None:
+async def tunnel(
+    record: HandOver, client: Downstream, lease: Lease, head: ResponseHead, side: Side, worker: Worker
+) -> None:
     """Serve the tunnel until both directions have ended. Gives the lease back.
 
     Raises:
@@ -39,7 +44,10 @@ async def tunnel(record: HandOver, client: Downstream, lease: Lease, head: Respo
     record.status = head.status
     record.sent_downstream = Sent.BODY
     await client.push()
-    carrier = _Tunnel(record, client, lease, worker)
+    carrier = _Tunnel(record, client, lease, side, worker)
+    if record.raw:
+        record.tcp_told = (0, 0)
+        worker.observer.tcp_opened(describe(record, client.peer, side, worker))
     try:
         await carrier.run()
     except ProxyError:
@@ -63,15 +71,17 @@ class _Tunnel:
         "_moved_s",
         "_problem",
         "_record",
+        "_side",
         "_worker",
     )
 
-    def __init__(self, record: HandOver, client: Downstream, lease: Lease, worker: Worker) -> None:
+    def __init__(self, record: HandOver, client: Downstream, lease: Lease, side: Side, worker: Worker) -> None:
+        self._side = side
         self._record = record
         self._client = client
         self._lease = lease
         self._worker = worker
-        self._idle_s = _idle_s(record)
+        self._idle_s = _idle_s(record, worker)
         self._moved_s = worker.now()
         self._both = trio.CancelScope()
         self._bulk = False  # the kernel is to take over
@@ -84,8 +94,7 @@ class _Tunnel:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._guarded, self._upstream)
                 nursery.start_soon(self._guarded, self._downstream)
-                if self._idle_s < math.inf:
-                    nursery.start_soon(self._watch)
+                nursery.start_soon(self._watch)
         if self._problem is not None:
             raise self._problem
         if self._bulk:
@@ -152,10 +161,23 @@ class _Tunnel:
                 return client.half_closes
 
     async def _watch(self) -> None:
-        while (left_s := self._moved_s + self._idle_s - self._worker.now()) > 0:  # noqa: ASYNC110 - as often as the time moves on
-            await trio.sleep(left_s)
+        """End what is idle, and tell now and then what a TCP connection has moved."""
+        tell_s = TELL_S if self._record.raw else math.inf
+        while (left_s := self._moved_s + self._idle_s - self._worker.now()) > 0:
+            await trio.sleep(min(left_s, tell_s))
+            self._tell()
         self._problem = ProxyError(TUNNEL_IDLE, f"nothing moved through the tunnel for {self._idle_s:g}s")
         self._both.cancel()
+
+    def _tell(self) -> None:
+        """Let observers count the bytes of a connection that may stay for days."""
+        record = self._record
+        if record.tcp_told is None:
+            return
+        told_in, told_out = record.tcp_told
+        record.tcp_told = (record.bytes_in, record.bytes_out)
+        now = describe(record, self._client.peer, self._side, self._worker)
+        self._worker.observer.tcp_progress(now, record.bytes_in - told_in, record.bytes_out - told_out)
 
     def _is_bulk(self, moved: int) -> bool:
         """Whether the kernel should take over now; remembers it, so that the other direction stops as well."""
@@ -167,18 +189,31 @@ class _Tunnel:
         client, upstream = self._client.spliceable(), self._lease.spliceable()
         assert client is not None
         assert upstream is not None
-        record = self._record
-        moved = Moved(record.bytes_in, record.bytes_out)
-        try:
-            await splice_rest(client, upstream, self._idle_s, moved)
-        except StreamBroken as exc:
-            raise ProxyError(UPSTREAM_RESET, f"the tunnel broke: {exc}") from None
-        except TimeoutError:
-            raise ProxyError(TUNNEL_IDLE, f"nothing moved through the tunnel for {self._idle_s:g}s") from None
-        finally:
-            record.bytes_in, record.bytes_out = moved.bytes_in, moved.bytes_out
+        problem: Exception | None = None
+        moved = Moved(self._record.bytes_in, self._record.bytes_out)
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(self._tell_spliced, moved)
+            try:
+                await splice_rest(client, upstream, self._idle_s, moved)
+            except (StreamBroken, TimeoutError) as exc:
+                problem = exc
+            nursery.cancel_scope.cancel()
+        self._record.bytes_in, self._record.bytes_out = moved.bytes_in, moved.bytes_out
+        if isinstance(problem, ClientBroken):
+            raise ProxyError(CLIENT_GONE, f"the client left: {problem}")
+        if isinstance(problem, StreamBroken):
+            raise ProxyError(UPSTREAM_RESET, f"the tunnel broke: {problem}")
+        if problem is not None:
+            raise ProxyError(TUNNEL_IDLE, f"nothing moved through the tunnel for {self._idle_s:g}s")
+
+    async def _tell_spliced(self, moved: Moved) -> None:
+        while True:
+            await trio.sleep(TELL_S)
+            self._record.bytes_in, self._record.bytes_out = moved.bytes_in, moved.bytes_out
+            self._tell()
 
 
-def _idle_s(record: HandOver) -> float:
+def _idle_s(record: HandOver, worker: Worker) -> float:
     route = record.route
-    return (route.policy.timeouts.tunnel_idle_s if route is not None else None) or math.inf
+    limit_s = route.policy.timeouts.tunnel_idle_s if route is not None else worker.limits.tunnel_idle_s
+    return limit_s or math.inf

@@ -10,6 +10,7 @@ import trio
 
 from sidecar.codec.events import Chunk, End, Trailers
 from sidecar.errors import BODY_TIMEOUT, ProxyError, Side
+from sidecar.policy.body_rate import MinRate
 from sidecar.policy.deadline import DEADLINE_HEADER
 from sidecar.proxy.downstream import Downstream
 from sidecar.proxy.handover import HandOver
@@ -25,7 +26,7 @@ class Upload:
         trying: Scope of the try under way; its deadline is set when the body is complete.
     """
 
-    __slots__ = ("_after_body_s", "_client", "_record", "_request", "_worker", "trying")
+    __slots__ = ("_after_body_s", "_client", "_rate", "_record", "_request", "_waited_s", "_worker", "trying")
 
     def __init__(self, record: HandOver, client: Downstream, worker: Worker, request: trio.CancelScope) -> None:
         """`request` is cancelled when the client's side fails; `record.fault` says why."""
@@ -34,6 +35,8 @@ class Upload:
         self._client = client
         self._worker = worker
         self._request = request
+        self._rate = MinRate(worker.limits.body_min_bytes_per_s, worker.limits.body_idle_s)
+        self._waited_s = 0.0  # for the client, since its last bytes
         self._after_body_s: float | None = None  # time for the answer's head once the request is complete
 
     def first_end(self, ends_at_s: float | None, plan: RoutePlan) -> float | None:
@@ -76,14 +79,17 @@ class Upload:
         """Put the next bytes of the body into the lease, and keep them for another try. Returns the client's credit."""
         client = self._client
         while (event := client.pop()) is None:
-            limit_s = self._worker.limits.body_idle_s
-            with trio.move_on_after(limit_s) as scope:
+            began_s = self._worker.now()
+            with trio.move_on_after(self._rate.left_s) as scope:
                 await client.fill()
             if scope.cancelled_caught:
-                raise ProxyError(BODY_TIMEOUT, f"no byte of the request body came for {limit_s:g}s")
+                raise self._too_slow()
+            self._waited_s += self._worker.now() - began_s
             if self._record.lease is not lease:
                 return 0
         if isinstance(event, Chunk):
+            self._rate.came(len(event.data), self._waited_s)
+            self._waited_s = 0.0
             self._keep(event.data)
             lease.put_chunk(event.data)
             return event.credit
@@ -93,6 +99,12 @@ class Upload:
             self._complete()
             lease.put_end(self._record.trailers)
         return 0
+
+    def _too_slow(self) -> ProxyError:
+        limits = self._worker.limits
+        self._worker.observer.limit_reached("bodyMinRate" if self._record.bytes_in else "bodyIdle")
+        rate = f", or less than {limits.body_min_bytes_per_s} bytes a second" if limits.body_min_bytes_per_s else ""
+        return ProxyError(BODY_TIMEOUT, f"no byte of the request body came for {limits.body_idle_s:g}s{rate}")
 
     def _keep(self, data: bytes) -> None:
         record, exchange = self._record, self._record.exchange

@@ -3,6 +3,7 @@
 `app.py` makes it and swaps the snapshot; `proxy` reads it. Holds no policy: each rule is asked where it lives.
 """
 
+import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from random import Random
@@ -15,10 +16,12 @@ from sidecar.model.clusters import ServiceKey
 from sidecar.model.live import LiveRegistry
 from sidecar.model.policies import AuthorizationPolicy
 from sidecar.model.snapshot import Known, Snapshot
+from sidecar.policy.limits import lifetime_s
 from sidecar.proxy.pool import Pool
 from sidecar.routing.table import Router
 from sidecar.telemetry.observer import Observer
 from sidecar.transport.dial import Dialer
+from sidecar.transport.stream import Peer
 
 UNKNOWN_WAIT_S = 1.0  # how long a request for a service that nobody asked for yet waits for the control plane
 
@@ -122,6 +125,10 @@ class Worker:
             policies = found[service] = _targeting(self.snapshot, service)
         return policies
 
+    def connection_ends_s(self, peer: Peer) -> float:
+        """When a connection of `peer` that begins now is to end in order: those with an identity live so long only."""
+        return self.now() + lifetime_s(self.limits.connection_age_s, self.rng) if peer.principal else math.inf
+
     @property
     def connections(self) -> int:
         """Client connections now."""
@@ -129,6 +136,8 @@ class Worker:
 
     async def room(self) -> None:
         """Wait until another client connection is allowed."""
+        if self._connections >= self.limits.connections:
+            self.observer.limit_reached("connections")
         while self._connections >= self.limits.connections:
             if self._room.is_set():  # else others wait for it already: several listeners share the limit
                 self._room = trio.Event()

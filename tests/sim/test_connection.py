@@ -6,7 +6,6 @@ import trio
 from trio.testing import MockClock
 
 from sidecar.model.bootstrap import ProcessLimits
-from sidecar.proxy.downstream import WRITE_PROGRESS_S
 from sidecar.telemetry.observer import Observer, RequestDone
 from sidecar.transport.memory import MemoryStream
 from sidecar.transport.stream import StreamBroken
@@ -127,7 +126,7 @@ async def test_a_client_that_never_reads_is_cut_in_bounded_time(version: bytes, 
         mesh.configure(["a"])
         stream = mesh.network.dial("proxy:1")
         await stream.send(GET.replace(b"1.1", version + b"\r\nConnection: close", 1))
-        await trio.sleep(WRITE_PROGRESS_S * 2 + 5)
+        await trio.sleep(ProcessLimits().write_progress_s * 2 + 5)
 
         assert mesh.worker.connections == 0
         with pytest.raises(StreamBroken):

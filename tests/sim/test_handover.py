@@ -36,7 +36,7 @@ class Entry:
         event, *_ = codec.feed(REQUEST)
         assert isinstance(event, Head)
         assert isinstance(event.head, RequestHead)
-        self.client = Http1Downstream(self.proxy_end, codec)
+        self.client = Http1Downstream(self.proxy_end, codec, mesh.worker.limits.write_progress_s)
         self.record = HandOver(mesh.worker.snapshot, event.head, trio.current_time(), body_complete=True)
         self.side = Outbound(mesh.worker)
 
