@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import signal
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -76,9 +75,14 @@ async def sidecar(folder: Path, app: HostPort, more: str = "") -> AsyncIterator[
         yield made
 
 
-async def config(made: Running) -> Any:
-    answer, _ = await ask(made.listening["admin"], b"GET /config HTTP/1.1\r\nHost: localhost\r\n\r\n", 10)
+async def admin(made: Running, path: str) -> Any:
+    request = b"GET %b HTTP/1.1\r\nHost: localhost\r\n\r\n" % path.encode()
+    answer, _ = await ask(made.listening["admin"], request, 10)
     return json.loads(answer.partition(b"\r\n\r\n")[2])
+
+
+async def config(made: Running) -> Any:
+    return await admin(made, "/config")
 
 
 async def served(made: Running, count: int, but: tuple[int, ...] = ()) -> list[int]:
@@ -92,10 +96,10 @@ async def served(made: Running, count: int, but: tuple[int, ...] = ()) -> list[i
 
 async def counted(made: Running) -> tuple[int, int]:
     """Requests and restarts so far."""
-    page, _ = await ask(made.listening["metrics"], b"GET /metrics HTTP/1.0\r\n\r\n")
-    requests = sum(int(number) for number in re.findall(rb"\nistio_requests_total\{[^\n]*\} (\d+)", page))
-    [restarts] = re.findall(rb"\nsidecar_worker_restarts_total (\d+)", page)
-    return requests, int(restarts)
+    stats = await admin(made, "/stats")
+    requests = sum(row["requests"] for row in stats["requests"])
+    [restarts] = stats["values"]["sidecar_worker_restarts_total"]
+    return requests, restarts["value"]
 
 
 async def test_one_killed_under_load_is_back_within_a_second_and_counts_never_go_down(tmp_path: Path) -> None:
