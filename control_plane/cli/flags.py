@@ -192,6 +192,19 @@ PAGES: tuple[FlagPage, ...] = (
         ),
     ),
     FlagPage(
+        "SI",
+        "stream idle",
+        "A tunnel (TCP, WebSocket, CONNECT) moved no byte in either direction for its idle time and was closed.",
+        (
+            "the peer went away without saying so",
+            "a connection that is meant to be quiet for long, such as a database's pool or a message queue",
+        ),
+        (
+            "timeouts.tunnelIdle of the TrafficPolicy says how long (1h by default; 0s: no limit)",
+            "let one side send keep-alives (WebSocket pings, the database client's option)",
+        ),
+    ),
+    FlagPage(
         "RL",
         "rate limited",
         "A rate limit refused the request. This version sets none itself: a newer sidecar did.",

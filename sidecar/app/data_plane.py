@@ -16,7 +16,8 @@ from sidecar.model.bootstrap import INBOUND_CAPTURE_LISTEN, OUTBOUND_CAPTURE_LIS
 from sidecar.model.clusters import ServiceKey
 from sidecar.model.snapshot import Snapshot
 from sidecar.proxy.inbound import targets
-from sidecar.proxy.listener import Listeners
+from sidecar.proxy.listener import Captured, Listeners
+from sidecar.proxy.redirected import Redirected
 from sidecar.proxy.worker import Directory, Worker
 from sidecar.telemetry.observer import Observer
 from sidecar.transport.capture import is_local
@@ -177,7 +178,7 @@ class DataPlane:
 
     async def _run_side(self, side: _Side, worker: Worker) -> None:
         async with trio.open_nursery() as connections:
-            listeners = Listeners(worker, self._reactor, connections)
+            listeners = Listeners(worker, self._reactor, connections, self._redirected(worker))
             with side.accepting:
                 async with trio.open_nursery() as accepting:
                     for one in side.bound:
@@ -191,6 +192,17 @@ class DataPlane:
             await listeners.inbound(bound.sock, known, inbound.mtls, lambda: self.contexts)
         else:
             await listeners.outbound(bound.name, bound.sock, bound.fixed)
+
+    def _redirected(self, worker: Worker) -> Captured | None:
+        """Who answers for captured connections, if the file says that there may be any."""
+        inbound, outbound = self._bootstrap.inbound, self._bootstrap.outbound
+        if outbound.capture is None and (inbound is None or inbound.capture is None):
+            return None
+        return Redirected(worker, outbound.unknown, self._own_addresses)
+
+    def _own_addresses(self) -> list[HostPort]:
+        """Where this process accepts traffic; a captured connection that leads there is a loop."""
+        return [HostPort(*one.sock.getsockname()[:2]) for side in (self._inbound, self._outbound) for one in side.bound]
 
     def _client_context(self, alpn: tuple[str, ...]) -> ssl.SSLContext | None:
         return self.contexts.client(alpn) if self.contexts is not None else None

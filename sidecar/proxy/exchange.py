@@ -224,7 +224,8 @@ class _Run:
         now_s = worker.now()
         if scope.cancelled_caught:
             failure = self._failed(self._timed_out(now_s), untouched=record.lease is None)
-        judged = not record.grpc or record.grpc_told is not None
+        # An answer of gRPC is judged by its trailers, unless its head is all there is of it, or it is not gRPC's at all.
+        judged = not record.grpc or record.grpc_told is not None or (answer is not None and answer.status != 200)
         attempts.outcome(exchange, failure, now_s, worker.rng, judged=judged)
         close_span(span, now_s, answer, failure)
         self._tell_ejected()
@@ -240,13 +241,24 @@ class _Run:
         if record.tunnelled:
             await tunnel(record, self.client, lease, answer, self.side, worker)
         else:
-            trailers = await relay(record, self.client, lease, answer, worker)
+            try:
+                trailers = await relay(record, self.client, lease, answer, worker)
+            except ProxyError as exc:
+                if not judged and exc.fault.side is not Blame.CLIENT:
+                    self._ended(self._failed(exc.fault, untouched=False))
+                raise
             if not judged:
                 record.grpc_told = grpc.status_at_end(trailers)
-                attempts.ended(exchange, grpc.judge_end(trailers), worker.now(), worker.rng)
-                self._tell_ejected()
+                self._ended(grpc.judge_end(trailers))
         self.complete = True
         return True
+
+    def _ended(self, failure: Failure | None) -> None:
+        """Tell what the end of a call said of its endpoint."""
+        exchange = self.record.exchange
+        assert exchange is not None
+        attempts.ended(exchange, failure, self.worker.now(), self.worker.rng)
+        self._tell_ejected()
 
     async def _until_head(self, span: AttemptSpan | None, nursery: trio.Nursery | None) -> ResponseHead:
         """Get a connection, send the request, wait for the final head of the answer."""
@@ -277,6 +289,7 @@ class _Run:
         record.principal = ""
         assert record.cluster is not None
         wire = wire_for(record.cluster.protocol, record.head)
+        record.grpc_told = None  # by the last try
         lease = await self.side.pool.lease(exchange.cluster, record.endpoint, exchange.policy, wire)
         record.lease = lease
         record.principal = lease.principal
@@ -353,6 +366,7 @@ class _Run:
         to_mesh_peer = self.side.reporter == DESTINATION and bool(client.peer.principal)
         told = denied.value if denied is not None else ""
         if record.grpc:
+            record.grpc_told = None  # it is us who say it
             await self._answer(grpc_reply(fault, denied=told, to_mesh_peer=to_mesh_peer), b"")
         else:
             await self._answer(*reply(fault, denied=told, to_mesh_peer=to_mesh_peer))

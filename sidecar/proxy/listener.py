@@ -13,13 +13,13 @@ from typing import Protocol
 
 import trio
 
-from sidecar.model.bootstrap import HostPort, MtlsMode
+from sidecar.model.bootstrap import MtlsMode
 from sidecar.model.clusters import ServiceKey
 from sidecar.proxy import captured, connection, entry, l4, mux_server
 from sidecar.proxy.inbound import Inbound, Target
 from sidecar.proxy.redirected import NeverCaptured
 from sidecar.proxy.worker import Worker
-from sidecar.telemetry.observer import DESTINATION, PeerRefused
+from sidecar.telemetry.observer import DESTINATION, SOURCE, PeerRefused
 from sidecar.transport import tls
 from sidecar.transport.epoll_stream import EpollStream, TlsStream, address_text
 from sidecar.transport.listen import accept_loop
@@ -34,14 +34,11 @@ _TLS_RECORD = b"\x16"  # the first byte of a TLS handshake; no HTTP method begin
 class Captured(Protocol):
     """What is known of connections that the kernel redirected to us; `NeverCaptured` where nothing is."""
 
-    def destination(self, sock: socket.socket) -> HostPort | None:
-        """Where the client of an accepted connection wanted to go; None when it wanted us."""
+    def outbound(self, sock: socket.socket) -> captured.ToService | captured.PassThrough | captured.Refuse | None:
+        """What becomes of a connection of the app; None when it was made to us."""
 
-    def outbound(self, destination: HostPort) -> captured.ToService | captured.PassThrough | captured.Refuse:
-        """What becomes of a connection of the app to `destination`."""
-
-    def inbound(self, destination: HostPort, declared: Collection[int]) -> captured.ToApp | captured.Refuse:
-        """Which port of the app a connection to `destination` means."""
+    def inbound(self, sock: socket.socket, declared: Collection[int]) -> captured.ToApp | captured.Refuse | None:
+        """Which port of the app a connection means; None when it was made to us."""
 
 
 class Listeners:
@@ -59,9 +56,9 @@ class Listeners:
         """Serve an outbound listener for ever. Owns `sock`."""
 
         def accept(plain: socket.socket, address: object) -> None:
-            destination = self._captured.destination(plain) if fixed is None else None
+            decision = self._captured.outbound(plain) if fixed is None else None
             stream = EpollStream(plain, self._reactor, Peer(address_text(address)))
-            self._nursery.start_soon(self._outbound, name, stream, fixed, destination)
+            self._nursery.start_soon(self._outbound, name, stream, fixed, decision)
 
         await accept_loop(sock, self._worker.room, accept)
 
@@ -80,18 +77,21 @@ class Listeners:
         await accept_loop(sock, self._worker.room, accept)
 
     async def _outbound(
-        self, name: str, stream: Stream, fixed: tuple[ServiceKey, int] | None, destination: HostPort | None
+        self,
+        name: str,
+        stream: Stream,
+        fixed: tuple[ServiceKey, int] | None,
+        decision: captured.ToService | captured.PassThrough | captured.Refuse | None,
     ) -> None:
         worker = self._worker
         with worker.client(name):
-            if destination is not None:
-                decision = self._captured.outbound(destination)
-                if isinstance(decision, captured.Refuse):
-                    self._refuse(stream, decision)
-                    return
-                if isinstance(decision, captured.PassThrough):
-                    await l4.serve(stream, l4.PassThrough(worker, decision.address), worker)
-                    return
+            if isinstance(decision, captured.Refuse):
+                self._refuse(stream, decision, SOURCE)
+                return
+            if isinstance(decision, captured.PassThrough):
+                await l4.serve(stream, l4.PassThrough(worker, decision.address), worker)
+                return
+            if decision is not None:
                 fixed = decision.cluster
             await entry.outbound(stream, worker, name, fixed)
 
@@ -107,15 +107,14 @@ class Listeners:
         with worker.client("inbound"):
             try:
                 unencrypted = mode is MtlsMode.OFF or (mode is MtlsMode.PERMISSIVE and not await _speaks_tls(plain))
-                destination = self._captured.destination(plain) if unencrypted else None
+                decision = self._captured.inbound(plain, targets) if unencrypted else None
             except BaseException:
                 plain.close()
                 raise
             if unencrypted:
                 stream: Stream = EpollStream(plain, self._reactor, Peer(address))
-                decision = self._captured.inbound(destination, targets) if destination is not None else None
                 if isinstance(decision, captured.Refuse):
-                    self._refuse(stream, decision)
+                    self._refuse(stream, decision, DESTINATION)
                     return
                 port = decision.port if decision is not None else None
                 await entry.inbound(stream, worker, targets, port)
@@ -128,9 +127,9 @@ class Listeners:
             serve = mux_server.serve if secure.peer.alpn == "h2" else connection.serve
             await serve(secure, lambda: Inbound(worker, targets, port), worker)
 
-    def _refuse(self, stream: Stream, decision: captured.Refuse) -> None:
+    def _refuse(self, stream: Stream, decision: captured.Refuse, reporter: str) -> None:
         stream.abort()
-        self._audit(stream.peer.address, tls.PeerRefused(decision.reason.value, decision.sentence))
+        self._audit(stream.peer.address, tls.PeerRefused(decision.reason.value, decision.sentence), reporter)
 
     async def _handshake(
         self, plain: socket.socket, address: str, targets: dict[int, Target], contexts: tls.Contexts | None
@@ -167,11 +166,11 @@ class Listeners:
         )
         return stream, port
 
-    def _audit(self, address: str, refused: tls.PeerRefused) -> None:
+    def _audit(self, address: str, refused: tls.PeerRefused, reporter: str = DESTINATION) -> None:
         self._worker.observer.peer_refused(
             PeerRefused(
                 at_s=self._worker.now(),
-                reporter=DESTINATION,
+                reporter=reporter,
                 peer=address,
                 principal="",
                 reason=refused.reason,

@@ -14,6 +14,7 @@ from sidecar.proxy.captured import PassThrough, Refuse, ToApp, ToService
 from sidecar.proxy.worker import Worker
 from sidecar.routing.addresses import AddressIndex
 from sidecar.transport.capture import is_own, original_destination
+from sidecar.transport.own_dial import is_own_dial
 
 
 class Redirected:
@@ -29,19 +30,23 @@ class Redirected:
         self._listeners = listeners
         self._index: AddressIndex | None = None
 
-    def destination(self, sock: socket.socket) -> HostPort | None:
-        """Where the client of an accepted connection wanted to go; None when it wanted us."""
-        return original_destination(sock)
-
-    def outbound(self, destination: HostPort) -> ToService | PassThrough | Refuse:
-        """What becomes of a connection of the app to `destination`."""
+    def outbound(self, sock: socket.socket) -> ToService | PassThrough | Refuse | None:
+        """What becomes of a connection of the app; None when it was made to us."""
+        destination = original_destination(sock)
+        if destination is None:
+            return None
+        if is_own_dial(sock, destination):
+            return captured.self_captured(destination)
         index = self._index
         if index is None or index.snapshot is not self._worker.snapshot:
             index = self._index = AddressIndex(self._worker.snapshot)
         return captured.outbound(destination, index, self._unknown, own=is_own(destination, self._listeners()))
 
-    def inbound(self, destination: HostPort, declared: Collection[int]) -> ToApp | Refuse:
-        """Which port of the app a connection to `destination` means."""
+    def inbound(self, sock: socket.socket, declared: Collection[int]) -> ToApp | Refuse | None:
+        """Which port of the app a connection means; None when it was made to us."""
+        destination = original_destination(sock)
+        if destination is None:
+            return None
         return captured.inbound(destination, declared, own=is_own(destination, self._listeners()))
 
 
@@ -50,16 +55,10 @@ class NeverCaptured:
 
     __slots__ = ()
 
-    def destination(self, sock: socket.socket) -> HostPort | None:
+    def outbound(self, sock: socket.socket) -> None:
         """See `Redirected`."""
         del sock
-        return None
 
-    def outbound(self, destination: HostPort) -> ToService | PassThrough | Refuse:
-        """Never asked."""
-        return PassThrough(destination)
-
-    def inbound(self, destination: HostPort, declared: Collection[int]) -> ToApp | Refuse:
-        """Never asked."""
-        del declared
-        return ToApp(destination.port)
+    def inbound(self, sock: socket.socket, declared: Collection[int]) -> None:
+        """See `Redirected`."""
+        del sock, declared

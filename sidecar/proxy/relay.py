@@ -11,6 +11,7 @@ import trio
 from sidecar.codec.events import Chunk, End, Trailers
 from sidecar.errors import REQUEST_TIMEOUT, UPSTREAM_PROTOCOL, ProxyError
 from sidecar.model.messages import Fields, ResponseHead
+from sidecar.policy.grpc import TIMEOUT_HEADER
 from sidecar.proxy.downstream import Downstream
 from sidecar.proxy.edits import forwarded_response
 from sidecar.proxy.handover import HandOver, Sent
@@ -65,7 +66,8 @@ async def _more(record: HandOver, lease: Lease, worker: Worker) -> None:
     idle_s = route.policy.timeouts.stream_idle_s
     while True:
         until_s = worker.now() + idle_s if idle_s else math.inf
-        whole = route.whole_response and record.ends_at_s is not None and record.ends_at_s < until_s
+        bounded = route.whole_response or (record.grpc and record.head.get(TIMEOUT_HEADER) is not None)
+        whole = bounded and record.ends_at_s is not None and record.ends_at_s < until_s
         if whole and record.ends_at_s is not None:
             until_s = record.ends_at_s
         uploaded = record.bytes_in

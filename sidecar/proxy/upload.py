@@ -12,6 +12,7 @@ from sidecar.codec.events import Chunk, End, Trailers
 from sidecar.errors import BODY_TIMEOUT, ProxyError, Side
 from sidecar.policy.body_rate import MinRate
 from sidecar.policy.deadline import DEADLINE_HEADER
+from sidecar.policy.grpc import TIMEOUT_HEADER
 from sidecar.proxy.downstream import Downstream
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.upstream import Lease
@@ -47,6 +48,7 @@ class Upload:
         """
         record = self._record
         told = record.head.get(DEADLINE_HEADER) is not None
+        told = told or (record.grpc and record.head.get(TIMEOUT_HEADER) is not None)
         if ends_at_s is None or plan.whole_response or told:
             return ends_at_s
         self._after_body_s = ends_at_s - record.started_s
@@ -77,12 +79,13 @@ class Upload:
 
     async def _take_piece(self, lease: Lease) -> int:
         """Put the next bytes of the body into the lease, and keep them for another try. Returns the client's credit."""
-        client = self._client
+        client, record = self._client, self._record
         while (event := client.pop()) is None:
-            began_s = self._worker.now()
-            with trio.move_on_after(self._rate.left_s) as scope:
+            began_s, answered = self._worker.now(), record.bytes_out
+            # The messages of a gRPC stream are no upload: they come when there is something to say.
+            with trio.move_on_after(self._idle_s() if record.grpc else self._rate.left_s) as scope:
                 await client.fill()
-            if scope.cancelled_caught:
+            if scope.cancelled_caught and not (record.grpc and record.bytes_out > answered):
                 raise self._too_slow()
             self._waited_s += self._worker.now() - began_s
             if self._record.lease is not lease:
@@ -102,6 +105,8 @@ class Upload:
 
     def _too_slow(self) -> ProxyError:
         limits = self._worker.limits
+        if self._record.grpc:
+            return ProxyError(BODY_TIMEOUT, f"nothing moved in the call for {self._idle_s():g}s")
         self._worker.observer.limit_reached("bodyMinRate" if self._record.bytes_in else "bodyIdle")
         rate = f", or less than {limits.body_min_bytes_per_s} bytes a second" if limits.body_min_bytes_per_s else ""
         return ProxyError(BODY_TIMEOUT, f"no byte of the request body came for {limits.body_idle_s:g}s{rate}")
