@@ -59,7 +59,7 @@ def snapshot(to: str) -> Snapshot:
     )
     resources = [
         Resource(
-            f"Service/{SERVICE.namespace}/{SERVICE.name}", 0, Service(SERVICE, (ServicePort(PORT, Protocol.HTTP),))
+            f"Service/{SERVICE.namespace}/{SERVICE.name}", 0, Service(SERVICE, (ServicePort(PORT, Protocol.AUTO),))
         ),
         Resource(f"Endpoints/{SERVICE.namespace}/{SERVICE.name}", 0, EndpointSet(SERVICE, endpoints)),
     ]

@@ -224,7 +224,7 @@ class _Run:
         now_s = worker.now()
         if scope.cancelled_caught:
             failure = self._failed(self._timed_out(now_s), untouched=record.lease is None)
-        # An answer of gRPC is judged by its trailers, unless its head is all there is of it, or it is not gRPC's at all.
+        # gRPC is judged by the trailers, unless the head is all there is of an answer, or it is not an answer of gRPC.
         judged = not record.grpc or record.grpc_told is not None or (answer is not None and answer.status != 200)
         attempts.outcome(exchange, failure, now_s, worker.rng, judged=judged)
         close_span(span, now_s, answer, failure)
