@@ -66,13 +66,9 @@ class GrpcPeer:
     async def _ask(self, **command: Any) -> Any:
         return await trio.to_thread.run_sync(self._exchange, command, abandon_on_cancel=True)
 
-    async def serve(self, name: str) -> HostPort:
-        """Start a server; its name comes back in `x-server`."""
-        return HostPort("127.0.0.1", (await self._ask(do="serve", name=name))["port"])
-
-    async def drain(self, name: str) -> None:
-        """Let a server say GOAWAY and finish what it has."""
-        await self._ask(do="drain", name=name)
+    async def serve(self, name: str, *, goaway_ms: int = 0) -> HostPort:
+        """Start a server; its name comes back in `x-server`. It says GOAWAY to connections of that age, 0: to none."""
+        return HostPort("127.0.0.1", (await self._ask(do="serve", name=name, goaway_ms=goaway_ms))["port"])
 
     async def calls(self, target: tuple[str, int], *calls: dict[str, Any]) -> list[Result]:
         """Calls that run at the same time, over one channel."""

@@ -4,8 +4,7 @@ grpcio starts threads that do not go well with trio and with forking in one proc
 bytes, so that nothing is generated. Every command has an `id` and is answered by one line `{"id", "answer"}` when it is
 done; several may be under way. Every wait is bounded.
 
-    {"do": "serve", "name": "a"}                       -> {"port": 40001}
-    {"do": "drain", "name": "a"}                       -> {}     GOAWAY; calls under way may finish
+    {"do": "serve", "name": "a", "goaway_ms": 0}       -> {"port": 40001}     GOAWAY to connections of that age
     {"do": "calls", "target": "...", "calls": [...]}   -> [result, ...]   all at once, over one channel a target
     {"do": "kill", "name": "a"}                        -> {}     calls under way are broken off
     {"do": "seen", "begun": 0, "ended": 0}             -> [{"server", "method", "metadata", "left_s", "ended"}, ...]
@@ -152,15 +151,13 @@ class World:
         """One command."""
         what = told["do"]
         if what == "serve":
-            server = grpc.server(ThreadPoolExecutor(16), options=_NO_LIMIT)
+            aged = (("grpc.max_connection_age_ms", told["goaway_ms"]),) if told["goaway_ms"] else ()
+            server = grpc.server(ThreadPoolExecutor(16), options=_NO_LIMIT + aged)
             server.add_generic_rpc_handlers((Service(told["name"], self),))
             port = server.add_insecure_port("127.0.0.1:0")
             server.start()
             self.servers[told["name"]] = server
             return {"port": port}
-        if what == "drain":
-            self.servers.pop(told["name"]).stop(CALL_S)
-            return {}
         if what == "kill":
             self.servers.pop(told["name"]).stop(None)
             return {}
