@@ -30,7 +30,7 @@ from sidecar.app.reaper import bury, is_process_one, same_group
 from sidecar.app.service import Service, check_command
 from sidecar.config.capture import own_traffic_problem
 from sidecar.errors import ConfigError
-from sidecar.model.bootstrap import Bootstrap
+from sidecar.model.bootstrap import Bootstrap, ProcessLimits
 from sidecar.model.snapshot import Snapshot
 from sidecar.proxy.worker import Directory
 from sidecar.transport.listen import OWN_FILES, bound_address, clients_within
@@ -92,12 +92,15 @@ def _within_open_files(bootstrap: Bootstrap, say: Say) -> Bootstrap:
     fit = clients_within(wanted)
     if fit == wanted:
         return bootstrap
+    fitted = replace(bootstrap, limits=replace(bootstrap.limits, connections=fit))
+    if wanted == ProcessLimits().connections and fit >= wanted // 2:
+        return fitted  # nobody asked for that number, and nearly all of it is there
     soft, _ = resource.getrlimit(resource.RLIMIT_NOFILE)
     say(
         f"warning: limits.connections: {wanted} clients at once need {2 * wanted + OWN_FILES} open files, "
         f"the process may have {soft}; it takes {fit} (raise its RLIMIT_NOFILE, or write connections: {fit})"
     )
-    return replace(bootstrap, limits=replace(bootstrap.limits, connections=fit))
+    return fitted
 
 
 def _run(
