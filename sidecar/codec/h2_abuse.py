@@ -23,7 +23,8 @@ CONTROL_REPLIES_MAX_BYTES = 64 * 1024  # made by reading, not yet taken: the pee
 
 IGNORED_PER_STREAM = 100  # PRIORITY, unknown frames, late RST_STREAM: times (1 + streams begun)
 WINDOW_UPDATES_SPARE = 100
-WINDOW_UPDATES_PER_DATA = 10  # as Envoy
+WINDOW_UPDATES_PER_DATA = 10  # as Envoy; Go sends 8 for each 16 KiB that its user reads
+DATA_BYTES = 16_384  # a larger frame counts as so many of these
 WINDOW_UPDATES_PER_STREAM = 2  # as Envoy: clients that open a stream's window at once
 
 CONTINUATIONS_MAX = 16  # 16 frames of 16 KiB hold four times the largest head
@@ -62,9 +63,9 @@ class Abuse:
         if self._resets:
             self._resets = max(0.0, self._resets - 1.0)
 
-    def data_sent(self) -> None:
+    def data_sent(self, size: int) -> None:
         """DATA is what peers measure their windows and round trips by."""
-        self._updates_allowed += WINDOW_UPDATES_PER_DATA
+        self._updates_allowed += WINDOW_UPDATES_PER_DATA * (1 + size // DATA_BYTES)
         if self._control < CONTROL_BURST:
             self._control += 1.0
 

@@ -7,6 +7,7 @@ block, or body bytes; those are the reader's, until it credits them.
 """
 
 import struct
+from abc import abstractmethod
 from collections.abc import Callable
 
 from h2.events import DataReceived, StreamReset
@@ -241,8 +242,8 @@ class H2Mux(Streams):
             del self._late[number]
 
     def _head(self, stream: Stream, raw: bytes, ended: bool, events: list[Event]) -> None:
-        """The head of an answer."""
-        raise NotImplementedError
+        """The head of an answer; a server's streams begin with theirs."""
+        raise AssertionError("a stream without a head")
 
     def _trailers(self, stream: Stream, raw: bytes, ended: bool, events: list[Event]) -> None:
         received = self._read_head(raw, events)
@@ -281,8 +282,9 @@ class H2Mux(Streams):
         elif self._receive(frame.raw, events) is not None and stream is not None:
             self._peer_reset(stream, int.from_bytes(frame.payload, "big"), events)
 
+    @abstractmethod
     def _peer_reset(self, stream: Stream, code: int, events: list[Event]) -> None:
-        raise NotImplementedError
+        """The peer gives `stream` up."""
 
     def _window_update(self, frame: Frame, events: list[Event]) -> None:
         note = self._abuse.window_update()

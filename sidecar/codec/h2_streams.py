@@ -4,6 +4,7 @@ The base of h2_mux.py, which reads. The library (h2_library.py) writes the frame
 of: GOAWAY, after which it would do nothing more, and RST_STREAM on a stream that it takes for ended.
 """
 
+from abc import ABC, abstractmethod
 from typing import Final
 
 from sidecar.codec import h2_frames as wire
@@ -70,7 +71,7 @@ class Stream:
         self.owed = self.small = self.interims = 0
 
 
-class Streams:
+class Streams(ABC):
     """See `Mux`."""
 
     _end_is_all: bool  # when the peer's message is complete, nothing more is told of the stream
@@ -143,7 +144,7 @@ class Streams:
                 raise ValueError(f"{len(data)} body bytes, but only {known.left} of the announced length are left")
             known.left -= len(data)
         self._library.send_data(stream, data)
-        self._abuse.data_sent()
+        self._abuse.data_sent(len(data))
 
     def send_end(self, stream: int, trailers: Trailing = ()) -> None:
         """See `Mux`."""
@@ -231,9 +232,9 @@ class Streams:
 
     # How streams and connections break
 
+    @abstractmethod
     def _is_idle(self, number: int) -> bool:
         """True if no stream `number` ever began."""
-        raise NotImplementedError
 
     @property
     def _last_taken(self) -> int:

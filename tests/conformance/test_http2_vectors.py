@@ -308,6 +308,19 @@ def test_window_updates_end_the_connection_at_10_for_each_data_frame_sent(attack
     assert "window-update-flood" in attacker.kinds
 
 
+def test_a_client_may_refill_its_window_in_steps_of_4_kib() -> None:
+    attacker = Attacker()
+    attacker.give(settings((4, 10**9), (5, 65_536)) + window(0, 10**9))
+    attacker.give(attacker.wire.headers(1, GET, end=True))
+    attacker.server.send_head(1, ResponseHead(200, [], content_length=None), end=False)
+    for _ in range(100):
+        assert attacker.server.send_room(1) == 65_536
+        attacker.server.send_chunk(1, bytes(65_536))
+        attacker.give((window(0, 4096) + window(1, 4096)) * 16)
+
+    assert not attacker.server.over
+
+
 @pytest.mark.parametrize("size", [0, 1024])
 def test_continuation_floods_end_at_16_frames(size: int, attacker: Attacker) -> None:
     attacker.give(attacker.wire.headers(1, GET, whole=False))
