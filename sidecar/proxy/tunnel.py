@@ -40,6 +40,7 @@ async def tunnel(
     Raises:
         ProxyError: It broke, or nothing moved for too long; the client's end has to be cut.
     """
+    client.watch_hangup(None)  # from here on its end is an end like any other
     client.put_tunnel(forwarded_response(head, record.filters))
     record.status = head.status
     record.sent_downstream = Sent.BODY
