@@ -242,8 +242,7 @@ class H2Mux(Streams):
             del self._late[number]
 
     def _head(self, stream: Stream, raw: bytes, ended: bool, events: list[Event]) -> None:
-        """The head of an answer; a server's streams begin with theirs."""
-        raise AssertionError("a stream without a head")
+        """The head of an answer; a server is never asked, its streams begin with their heads."""
 
     def _trailers(self, stream: Stream, raw: bytes, ended: bool, events: list[Event]) -> None:
         received = self._read_head(raw, events)

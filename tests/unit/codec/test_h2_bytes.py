@@ -155,7 +155,7 @@ def check_order(events: list[Event], *, is_server: bool) -> None:
 
 
 @given(OPENINGS, steps(REQUESTS, begins=True), st.lists(st.integers(0, 10_000), max_size=8))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_server_gives_the_same_events_for_the_same_bytes(
     heads: list[tuple[Any, bool]], given_steps: list[Step], cuts: list[int]
 ) -> None:
@@ -166,7 +166,7 @@ def test_a_server_gives_the_same_events_for_the_same_bytes(
 
 
 @given(steps(ANSWERS, begins=False), st.lists(st.integers(0, 10_000), max_size=8))
-@settings(max_examples=400, deadline=None)
+@settings(max_examples=200, deadline=None)
 def test_a_client_gives_the_same_events_for_the_same_bytes(given_steps: list[Step], cuts: list[int]) -> None:
     raw = settings_frame() + written(given_steps, Wire())
 
@@ -233,14 +233,14 @@ def play(codec: H2Server | H2Client, wire: Wire, first: bytes, rounds: list[Roun
 
 
 @given(OPENINGS, st.lists(st.tuples(steps(REQUESTS, begins=True), CALLS), max_size=4))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_no_order_of_frames_and_calls_confuses_a_server(heads: list[tuple[Any, bool]], rounds: list[Round]) -> None:
     wire = Wire()
     play(server(), wire, opening(heads, wire), rounds)
 
 
 @given(st.lists(st.tuples(steps(ANSWERS, begins=False), CALLS), max_size=4))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_no_order_of_frames_and_calls_confuses_a_client(rounds: list[Round]) -> None:
     play(client(), Wire(), settings_frame(), rounds)
 

@@ -183,5 +183,5 @@ def _owed(codec: H2Mux) -> list[int]:
     return [stream.owed for stream in codec._streams.values()]
 
 
-Connection.TestCase.settings = settings(max_examples=60, stateful_step_count=40, deadline=None)
+Connection.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestConnection = Connection.TestCase
