@@ -4,6 +4,7 @@ Told what to serve by calls; knows nothing of where configuration comes from. It
 when callers are gone the app may still need to make calls.
 """
 
+import select
 import socket
 import ssl
 from collections.abc import Callable
@@ -82,6 +83,15 @@ def _possible(listen: tuple[HostPort, ...], default: tuple[HostPort, ...]) -> tu
     return tuple(one for one in listen if ":" not in one.host) if listen == default and not is_local("::1") else listen
 
 
+LAST_ACCEPTS_S = 0.1  # a full backlog is accepted in a few milliseconds
+
+
+def _somebody_waits(listener: socket.socket) -> bool:
+    poll = select.poll()
+    poll.register(listener, select.POLLIN)
+    return bool(poll.poll(0))
+
+
 class _Side:
     """The listeners of one side: closed by `accepting`, and `done` once the last of their connections is."""
 
@@ -89,6 +99,13 @@ class _Side:
         self.bound: list[Bound] = []
         self.accepting = trio.CancelScope()
         self.done = trio.Event()
+
+    async def close(self) -> None:
+        """Close the listeners, after those were accepted that the kernel has connected already: it would reset them."""
+        with trio.move_on_after(LAST_ACCEPTS_S):
+            while not self.accepting.cancel_called and any(_somebody_waits(one.sock) for one in self.bound):
+                await trio.lowlevel.checkpoint()
+        self.accepting.cancel()
 
 
 class DataPlane:
@@ -164,7 +181,7 @@ class DataPlane:
 
     async def finish_inbound(self) -> None:
         """Accept no callers any more, and wait until the requests under way have their answers. Not bounded."""
-        self._inbound.accepting.cancel()
+        await self._inbound.close()
         if self._inbound.bound:
             self.inbound_worker.drain()
         await self._inbound.done.wait()
@@ -172,7 +189,7 @@ class DataPlane:
     async def finish(self) -> None:
         """The same of both sides: afterwards `run` returns."""
         await self.finish_inbound()
-        self._outbound.accepting.cancel()
+        await self._outbound.close()
         self.worker.drain()
         await self._outbound.done.wait()
 
