@@ -106,7 +106,18 @@ async def serve(stream: Stream, make_side: MakeSide, worker: Worker, first: byte
 class _Connection:
     """One client's connection: a link, and who serves its streams."""
 
-    __slots__ = ("_codec", "_drained_s", "_ends_s", "_link", "_make_side", "_new", "_rest_s", "_worker", "nursery")
+    __slots__ = (
+        "_codec",
+        "_drained_s",
+        "_ends_s",
+        "_link",
+        "_make_side",
+        "_new",
+        "_rest_s",
+        "_served",
+        "_worker",
+        "nursery",
+    )
 
     nursery: trio.Nursery
 
@@ -117,6 +128,7 @@ class _Connection:
         self._worker = worker
         self._new: list[tuple[Http2Downstream, RequestHead]] = []
         self._drained_s: float | None = None
+        self._served = False
         self._ends_s = worker.connection_ends_s(stream.peer)
         self._rest_s = worker.now()  # when the last stream ended
 
@@ -140,6 +152,7 @@ class _Connection:
     def on_fed(self) -> None:
         """See `MuxOwner`: start what is new, with all that already came of it."""
         new, self._new = self._new, []
+        self._served = self._served or bool(new)
         if new and self._drained_s is None and self._worker.now() >= self._ends_s:
             self._drain()
         for end, head in new:
@@ -183,7 +196,8 @@ class _Connection:
         if self._link.ends:
             return math.inf
         if self._drained_s is None:
-            return min(self._rest_s + self._worker.limits.idle_s, self._ends_s)
+            limits = self._worker.limits
+            return min(self._rest_s + (limits.idle_s if self._served else limits.first_request_s), self._ends_s)
         # At rest and draining: a request may be on its way until the client has heard of it.
         return -math.inf if self._codec.draining else self._drained_s + GOODBYE_S
 
