@@ -77,8 +77,8 @@ async def official(tree: Path, *arguments: str) -> AsyncIterator[Official]:
 
 
 @asynccontextmanager
-async def two_servers(tree: Path) -> AsyncIterator[list[HostPort]]:
-    serve = ("serve", "--goaway-ms", str(GOAWAY_MS))
+async def two_servers(tree: Path, goaway_ms: int = GOAWAY_MS) -> AsyncIterator[list[HostPort]]:
+    serve = ("serve", "--goaway-ms", str(goaway_ms))
     async with official(tree, *serve) as one, official(tree, *serve) as two:
         with trio.fail_after(CASES_S):
             yield [HostPort("127.0.0.1", int((await made.line()).split()[1])) for made in (one, two)]
@@ -111,7 +111,8 @@ async def dials(sidecar: Running) -> int:
 
 @pytest.mark.needs("apt-get")
 async def test_every_case_passes_without_us(tree: Path) -> None:
-    async with two_servers(tree) as servers:
+    # No GOAWAY: now and then grpcio's client takes one for the failure of a call that times out at that moment.
+    async with two_servers(tree, goaway_ms=0) as servers:
         await all_cases(tree, servers[0])
 
 

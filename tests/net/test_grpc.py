@@ -1,10 +1,13 @@
 """gRPC through one sidecar and over a mutual TLS pair, with grpcio at both ends: nobody notices what is between."""
 
 import hashlib
+import socket
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
 
 import pytest
 import trio
@@ -24,7 +27,7 @@ from sidecar.model.policies import (
 )
 from sidecar.model.routes import BackendRef, HttpRoute, ParentRef, RouteRule
 from sidecar.model.snapshot import Resource, Snapshot
-from tests.support import pki
+from tests.support import needs, pki
 from tests.support.grpc_calls import GrpcPeer, grpc_peer
 from tests.support.planes import Plane, inbound_bootstrap, outbound_bootstrap, running
 
@@ -266,6 +269,40 @@ async def test_an_endpoint_whose_trailers_tell_of_failure_is_ejected(peer: GrpcP
         for _ in range(8):
             assert (await peer.call(world.address, "FailLate", "INTERNAL")).code == "INTERNAL"
         assert len(world.calling.told.ejections) == 1
+
+
+@pytest.mark.needs("nghttpd")
+async def test_an_answer_that_is_not_grpc_is_forwarded_and_no_failure_of_the_endpoint(
+    peer: GrpcPeer, tmp_path: Path
+) -> None:
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        server = HostPort(*found.getsockname())
+    policy = TrafficPolicy(ejection=Ejection(consecutive_failures=1, max_percent=100))
+    command = [str(needs.find("nghttpd")), "--no-tls", "-d", str(tmp_path), "-a", server.host, str(server.port)]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(partial(trio.run_process, command, check=False))
+        with trio.fail_after(10):
+            while not await _listens(server):  # noqa: ASYNC110 - it does not say when it does
+                await trio.sleep(0.01)
+        async with mesh("plain", server, await peer.serve("b"), policy=policy) as world:
+            results = [await peer.call(world.address, "Echo", "x") for _ in range(10)]
+            assert Counter(result.code for result in results).keys() == {
+                "UNIMPLEMENTED",
+                "OK",
+            }  # 404, as clients read it
+            await _settled(world, 10)
+            assert {(done.status, done.grpc_status) for done in world.calling.told.done} == {(404, "12"), (200, "0")}
+            assert world.calling.told.ejections == []
+        nursery.cancel_scope.cancel()
+
+
+async def _listens(server: HostPort) -> bool:
+    try:
+        await (await trio.open_tcp_stream(*server)).aclose()
+    except OSError:
+        return False
+    return True
 
 
 async def test_no_endpoint_is_unavailable_and_says_what_to_do(peer: GrpcPeer) -> None:
