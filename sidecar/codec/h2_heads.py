@@ -179,12 +179,16 @@ def _sorted_out(
     return pseudo, fields
 
 
+def list_bytes(received: list[HeaderTuple]) -> int:
+    """The size of a header list as RFC 9113 section 6.5.2 counts it."""
+    return sum(len(name) + len(value) for name, value in received) + FIELD_OVERHEAD_BYTES * len(received)
+
+
 def _check_size(received: list[HeaderTuple], blame: Fault) -> None:
     too_big = HEAD_TOO_BIG if blame is MALFORMED else blame
     if len(received) > FIELDS_MAX_COUNT:
         raise ProxyError(too_big, f"the head has {len(received)} fields; {FIELDS_MAX_COUNT} are allowed")
-    size = sum(len(name) + len(value) for name, value in received) + FIELD_OVERHEAD_BYTES * len(received)
-    if size > HEAD_MAX_BYTES:
+    if list_bytes(received) > HEAD_MAX_BYTES:
         raise ProxyError(too_big, f"the head is larger than {HEAD_MAX_BYTES} bytes")
 
 

@@ -7,12 +7,14 @@ A request that breaks the rules of h2_heads.py is reset before anybody hears of 
 from sidecar.codec import h2_frames as wire
 from sidecar.codec.events import Event, Head, Reset
 from sidecar.codec.h2_frames import Code, code_name
-from sidecar.codec.h2_heads import request_head, response_fields
+from sidecar.codec.h2_heads import list_bytes, request_head, response_fields
 from sidecar.codec.h2_library import STREAMS_MAX
 from sidecar.codec.h2_mux import H2Mux
 from sidecar.codec.h2_streams import DRAIN_PING, Stream
 from sidecar.errors import HEAD_TOO_BIG, MALFORMED, ProxyError
 from sidecar.model.messages import RequestHead, ResponseHead
+
+HEADS_MAX_BYTES = 1024 * 1024  # of all open streams; HPACK makes 60 KiB out of a few bytes, a hundred times over
 
 
 class H2Server(H2Mux):
@@ -28,6 +30,7 @@ class H2Server(H2Mux):
         self._library.receive_data(wire.PREFACE)  # the client's own is read by us
         self._highest = 0  # stream that the client began last
         self._taken = 0  # the last one of them that we may have acted on
+        self._heads_bytes = 0  # of open streams
         self._last: int | None = None  # what our last GOAWAY said
 
     @property
@@ -99,9 +102,13 @@ class H2Server(H2Mux):
             self._refuse(number, ended, "we are going away", events, excused=not self._calmed)
             return
         self._taken = number
+        size = list_bytes(received)
         if len(self._streams) >= self._streams_max:
             sentence = f"the client has {self._streams_max} streams open already"
             self._refuse(number, ended, sentence, events, excused=not self._settings_acked)
+        elif self._heads_bytes + size > HEADS_MAX_BYTES and self._streams:
+            sentence = f"the heads of open streams take {self._heads_bytes} bytes already"
+            self._refuse(number, ended, sentence, events, excused=True)
         else:
             try:
                 head = request_head(received, ended=ended)
@@ -111,15 +118,21 @@ class H2Server(H2Mux):
                 self._note("head-too-big" if too_big else "bad-head", str(exc))
                 self._premature(events)
                 return
-            self._begin(number, head, ended, events)
+            self._begin(number, head, size, ended, events)
 
-    def _begin(self, number: int, head: RequestHead, ended: bool, events: list[Event]) -> None:
+    def _begin(self, number: int, head: RequestHead, size: int, ended: bool, events: list[Event]) -> None:
         stream = self._streams[number] = Stream(number, head.method, tunnel=head.opens_tunnel)
+        stream.head_bytes = size
+        self._heads_bytes += size
         stream.got_head = True
         stream.expects = None if head.opens_tunnel else head.content_length
         events.append(Head(head, number))
         if ended:
             self._peer_ended(stream, events)
+
+    def _drop(self, stream: Stream) -> None:
+        super()._drop(stream)
+        self._heads_bytes -= stream.head_bytes
 
     def _refuse(self, number: int, ended: bool, sentence: str, events: list[Event], *, excused: bool) -> None:
         """Give a stream back unread. `excused`: the client could not know better yet."""

@@ -56,10 +56,11 @@ class Stream:
         owed: Bytes given as chunks whose credit has not come back.
         small: Small frames among them.
         interims: 1xx answers so far.
+        head_bytes: Size of the request's header list, where it is held.
     """
 
-    __slots__ = ("expects", "got_end", "got_head", "interims", "left", "method", "muted", "number", "owed",
-                 "sent_end", "sent_head", "small", "tunnel")  # fmt: skip
+    __slots__ = ("expects", "got_end", "got_head", "head_bytes", "interims", "left", "method", "muted", "number",
+                 "owed", "sent_end", "sent_head", "small", "tunnel")  # fmt: skip
 
     def __init__(self, number: int, method: bytes, *, tunnel: bool) -> None:
         self.number = number
@@ -68,7 +69,7 @@ class Stream:
         self.got_head = self.got_end = self.sent_head = self.sent_end = self.muted = False
         self.expects: int | None = None
         self.left: int | None = None
-        self.owed = self.small = self.interims = 0
+        self.owed = self.small = self.interims = self.head_bytes = 0
 
 
 class Streams(ABC):
