@@ -8,7 +8,7 @@ import math
 
 import trio
 
-from sidecar.codec.events import Chunk, End, Trailers
+from sidecar.codec.events import Chunk, End, Event, Trailers
 from sidecar.errors import BODY_TIMEOUT, ProxyError, Side
 from sidecar.policy.body_rate import MinRate
 from sidecar.policy.deadline import DEADLINE_HEADER
@@ -78,7 +78,11 @@ class Upload:
                 self._request.cancel()
 
     async def _take_piece(self, lease: Lease) -> int:
-        """Put the next bytes of the body into the lease, and keep them for another try. Returns the client's credit."""
+        """Put what comes next of the body into the lease, and keep it for another try. Returns the client's credit.
+
+        All that is here goes together, above all the end with the last bytes: an endpoint that answers at once would
+        else have given a whole answer to half a request, which Envoy, for one, takes as a reason to reset the stream.
+        """
         client, record = self._client, self._record
         while (event := client.pop()) is None:
             began_s, answered = self._worker.now(), record.bytes_out
@@ -90,6 +94,13 @@ class Upload:
             self._waited_s += self._worker.now() - began_s
             if self._record.lease is not lease:
                 return 0
+        credit = 0
+        while event is not None:
+            credit += self._put(event, lease)
+            event = None if record.body_complete else client.pop()
+        return credit
+
+    def _put(self, event: Event, lease: Lease) -> int:
         if isinstance(event, Chunk):
             self._rate.came(len(event.data), self._waited_s)
             self._waited_s = 0.0

@@ -161,3 +161,29 @@ async def test_an_endpoint_that_takes_nothing_of_a_body_ends_the_try(autojump_cl
         assert answer.startswith(b"HTTP/1.1 504 ")
         assert trio.current_time() < 20
         nursery.cancel_scope.cancel()
+
+
+async def test_the_end_of_a_request_leaves_with_its_last_bytes(autojump_clock: MockClock) -> None:
+    """A server that answers between the two may cut the request off; Envoy does when its answer is whole."""
+    reads: list[bytes] = []
+
+    async def reader(stream: MemoryStream) -> None:
+        while data := await stream.receive():
+            reads.append(data)
+            if data.endswith(b"0\r\n\r\n"):
+                await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
+
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        mesh.network.listen("a:8080", lambda stream: nursery.start_soon(reader, stream))
+        mesh.configure(["a"])
+        stream = mesh.network.dial("proxy:1")
+        await stream.send(HEAD)
+        await trio.sleep(1)
+        await stream.send(chunk(b"first"))
+        await trio.sleep(1)
+        await stream.send(chunk(b"middle") + chunk(b"last") + b"0\r\n\r\n")
+        assert b"200 OK" in await read_all(stream)
+        nursery.cancel_scope.cancel()
+
+    assert reads[1:] == [chunk(b"first"), chunk(b"middlelast") + b"0\r\n\r\n"]
