@@ -78,7 +78,7 @@ async def in_thread(sock: socket.socket, data: bytes) -> bytes:
 
 
 async def is_refused(machine: Namespace, host: str, port: int) -> bool:
-    """Whether a connection of the app is closed, or reset, without a byte; a reset can come before connect() returns."""
+    """Whether a connection of the app is closed or reset without a byte; a reset may come before connect() returns."""
     try:
         with machine.connect(host, port, uid=APP) as client:
             return await in_thread(client, b"") == b""
