@@ -3,19 +3,21 @@
 A process with an event loop cannot be forked safely, and one that is started afresh shares no memory with the others.
 So the spawner is forked once, with everything imported and nothing running; it forks a worker whenever it is asked, and
 says when one has ended. It holds the listening sockets, so that callers wait, and are not refused, while a worker is
-started again. When the holder is gone it kills the workers and ends.
+started again. When the holder is gone the workers end, or are killed, and then it ends.
 """
 
 import os
 import select
 import signal
 import socket
+import time
 from collections.abc import Callable
 
 import trio
 
 _MESSAGE_BYTES = 64
 START_S = 10.0  # a fork takes milliseconds
+LAST_WORDS_S = 2.0  # for a worker whose holder is gone to write its last log lines and spans, a second each
 
 RunWorker = Callable[[int, socket.socket], None]
 
@@ -100,7 +102,7 @@ class Spawner:
         raise SpawnerGone
 
     def close(self) -> None:
-        """End it, and every worker that is left, and wait for that: their sockets are closed when this returns."""
+        """End it, and every worker that is left (their channels are closed by now), and wait until it has happened."""
         self._sock.close()
         try:
             os.waitpid(self._pid, 0)
@@ -136,9 +138,22 @@ def _serve(sock: socket.socket, run_worker: RunWorker) -> None:
     except OSError:
         return  # the holder is gone in the middle of a sentence
     finally:
-        for pid in workers.values():
-            os.kill(pid, signal.SIGKILL)
-            os.waitpid(pid, 0)
+        _end(workers)
+
+
+def _end(workers: dict[int, int]) -> None:
+    """Wait for the workers, which end when their holder is gone; kill those that do not."""
+    poll = select.poll()
+    for fd in workers:
+        poll.register(fd, select.POLLIN)
+    until_s = time.monotonic() + LAST_WORDS_S
+    while workers and (left_s := until_s - time.monotonic()) > 0:
+        for fd, _ in poll.poll(left_s * 1e3):
+            poll.unregister(fd)
+            os.waitpid(workers.pop(fd), 0)
+    for pid in workers.values():
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
 
 
 def _bury(sock: socket.socket, pid: int) -> None:

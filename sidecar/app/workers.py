@@ -18,13 +18,18 @@ from sidecar.app.spawner import Spawner
 from sidecar.app.supervisor import Supervisor
 from sidecar.model.bootstrap import Bootstrap
 from sidecar.proxy.worker import Directory
+from sidecar.telemetry.export.log_writer import check_path
 
 
 @contextmanager
 def forked(
     bootstrap: Bootstrap, by_worker: list[list[Bound]], say: Callable[[str], None]
 ) -> Iterator[Callable[[Random, Directory], Supervisor]]:
-    """Fork the spawner; gives the way to make the `Plane` of its workers. They are gone when the block ends."""
+    """Fork the spawner; gives the way to make the `Plane` of its workers. They are gone when the block ends.
+
+    Raises ConfigError when they could not start.
+    """
+    check_path(bootstrap.access_log.path)
     if bootstrap.tracing is not None:
         import sidecar.telemetry.export.otlp  # noqa: F401 - so that the workers share it
 

@@ -120,6 +120,25 @@ async def test_a_second_signal_kills_the_service_and_its_children_at_once() -> N
     assert not any(runs(pid) for pid in pids)
 
 
+async def test_a_service_that_does_not_end_in_its_time_is_killed(tmp_path: Path) -> None:
+    file = tmp_path / "web.yaml"
+    (tmp_path / "mesh.d").mkdir()
+    (tmp_path / "mesh.d/web.yaml").write_text(
+        "apiVersion: sidecar-mesh.dev/v1alpha1\nkind: Workload\nmetadata: {name: web-1}\n"
+        "spec: {service: web, address: 127.0.0.1, ports: [{port: 80}]}\n"
+    )
+    file.write_text(
+        "static: ./mesh.d\noutbound: {listen: ['127.0.0.1:0']}\nadmin: {listen: '127.0.0.1:0'}\n"
+        "metrics: {listen: '127.0.0.1:0'}\nlimits: {drainDelay: 0s, drainTimeout: 300ms}\n"
+    )
+    command = ("sidecar", "run", "-c", str(file), "--", sys.executable, "-c", STUBBORN)
+    async with running(*command, until="stubborn") as made:
+        pids = [int(word) for word in (await made.until("stubborn")).split()[1:]]
+        assert await made.end(signal.SIGTERM) == 128 + 9
+        await made.until("did not end within 0.3 s of SIGTERM: killed")
+    assert not any(runs(pid) for pid in pids)
+
+
 async def test_a_program_that_is_not_there_is_told_before_anything_runs() -> None:
     done = await finished("sidecar", "run", "--listen", ":0", "--to", ":1", "--", "no-such-program-here")
     assert (done.returncode, done.stdout) == (1, "")

@@ -13,6 +13,7 @@ import trio
 
 from sidecar.model.bootstrap import HostPort
 from tests.e2e.test_sidecar import free_port, static_mesh
+from tests.e2e.test_sidecar_in_mesh import control_plane, put_stock, write_bootstrap
 from tests.support.planes import answer_heads, ask, raw_app
 from tests.support.processes import Running, running
 
@@ -205,6 +206,20 @@ async def test_nobody_is_left_when_the_holder_goes_and_it_says_so_when_the_spawn
 
 def parent_of(pid: int) -> int:
     return int(Path(f"/proc/{pid}/stat").read_text("ascii", "replace").rpartition(")")[2].split()[1])
+
+
+async def test_a_service_that_no_worker_knows_yet_is_asked_for_by_the_holder(tmp_path: Path) -> None:
+    async with raw_app() as app, control_plane() as (control, _):
+        put_stock(control, app.address)
+        file = write_bootstrap(tmp_path, control)
+        file.write_text(file.read_text() + "workers: 2\nlimits: {drainDelay: 0s}\n")
+        async with running("sidecar", "run", "-c", str(file), until="identity spiffe://") as made:
+            await served(made, 2)
+            for _ in range(8):
+                answer, _ = await ask(made.listening["outbound"], GET.replace(b"stock", b"stock:80"))
+                assert answer.startswith(b"HTTP/1.1 200 "), answer
+            assert (await counted(made))[0] == 8
+            assert await made.end() == 0
 
 
 async def test_identities_reach_the_workers(tmp_path: Path) -> None:

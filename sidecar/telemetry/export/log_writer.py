@@ -125,6 +125,12 @@ class LogWriter:
         self._batch = memoryview(b"")
 
 
+def check_path(path: str) -> None:
+    """Raise ConfigError when a LogWriter could not write there; for who starts the processes that will."""
+    if path != "-":
+        os.close(_open_file(path))
+
+
 def _open_file(path: str) -> int:
     flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
     try:
