@@ -17,18 +17,14 @@ from sidecar.balance.pick import pick, split
 from sidecar.codec.events import Head, Interim, Tunnel
 from sidecar.errors import (
     CLIENT_GONE,
-    CONNECT_TIMEOUT,
     INVALID_BACKEND,
     NO_ROUTE,
-    QUEUE_TIMEOUT,
-    REQUEST_TIMEOUT,
     RETRY_LIMIT,
-    TRY_TIMEOUT,
     Fault,
     ProxyError,
 )
 from sidecar.errors import Side as Blame
-from sidecar.model.clusters import Mesh, Wire
+from sidecar.model.clusters import Wire
 from sidecar.model.messages import ResponseHead
 from sidecar.policy import attempts, grpc
 from sidecar.policy.attempts import Answer, Try, Wait
@@ -37,19 +33,17 @@ from sidecar.proxy.attempt_span import close_span, open_span
 from sidecar.proxy.done import tell
 from sidecar.proxy.downstream import Downstream
 from sidecar.proxy.edits import (
-    FORWARDED,
     REQUEST_ID,
-    add_websocket_key,
-    forwarded_for,
-    forwarded_request,
     forwarded_response,
-    from_afar,
 )
 from sidecar.proxy.filtering import filter_request
 from sidecar.proxy.grpc_reply import grpc_reply, grpc_trailers
 from sidecar.proxy.handover import HandOver, Sent
+from sidecar.proxy.judging import failed, judged, timed_out
+from sidecar.proxy.outgoing import outgoing_head
+from sidecar.proxy.raw import raw_head
 from sidecar.proxy.relay import relay
-from sidecar.proxy.replies import UNTOUCHED, redirection, reply
+from sidecar.proxy.replies import redirection, reply
 from sidecar.proxy.side import Side
 from sidecar.proxy.tunnel import tunnel
 from sidecar.proxy.upload import Upload
@@ -60,7 +54,6 @@ from sidecar.routing.wire import wire_for
 from sidecar.telemetry import trace
 from sidecar.telemetry.observer import DESTINATION, AttemptSpan
 
-_GRPC_TIMEOUT = frozenset((grpc.TIMEOUT_HEADER,))
 REPLY_S = 5.0  # for our own small answer to a client whose request was broken off
 
 
@@ -158,7 +151,9 @@ class _Run:
             raise ProxyError(INVALID_BACKEND, f"rule {plan.name} has no backend with a weight above 0")
         index = split(plan.cumulative, worker.rng) if len(plan.backends) > 1 else 0
         cluster = record.cluster = plan.backends[index]
-        if plan.filters is not None or plan.backend_filters:
+        if record.raw:
+            record.outgoing = raw_head(str(cluster.key).encode())
+        elif plan.filters is not None or plan.backend_filters:
             filter_request(record, plan, index)
         if wire_for(cluster.protocol, head) is Wire.RAW and head.method != b"CONNECT":
             raise ProxyError(NO_ROUTE, f"{cluster.key} is declared {cluster.protocol.value}, which carries no requests")
@@ -216,17 +211,17 @@ class _Run:
                 self.upload.trying = scope
             try:
                 answer = await self._until_head(span, nursery)
-                failure = self._judged(answer)
+                failure = judged(record, answer)
             except ProxyError as exc:
                 if exc.fault.side is Blame.CLIENT:
                     raise
-                failure = self._failed(exc.fault, untouched=exc.fault.upstream_untouched)
+                failure = failed(record, exc.fault, untouched=exc.fault.upstream_untouched)
         now_s = worker.now()
         if scope.cancelled_caught:
-            failure = self._failed(self._timed_out(now_s), untouched=record.lease is None)
+            failure = failed(record, timed_out(record, self.side.pool, now_s), untouched=record.lease is None)
         # gRPC is judged by the trailers, unless the head is all there is of an answer, or it is not an answer of gRPC.
-        judged = not record.grpc or record.grpc_told is not None or (answer is not None and answer.status != 200)
-        attempts.outcome(exchange, failure, now_s, worker.rng, judged=judged)
+        final = not record.grpc or record.grpc_told is not None or (answer is not None and answer.status != 200)
+        attempts.outcome(exchange, failure, now_s, worker.rng, judged=final)
         close_span(span, now_s, answer, failure)
         self._tell_ejected()
         lease = record.lease
@@ -244,10 +239,10 @@ class _Run:
             try:
                 trailers = await relay(record, self.client, lease, answer, worker)
             except ProxyError as exc:
-                if not judged and exc.fault.side is not Blame.CLIENT:
-                    self._ended(self._failed(exc.fault, untouched=False))
+                if not final and exc.fault.side is not Blame.CLIENT:
+                    self._ended(failed(record, exc.fault, untouched=False))
                 raise
-            if not judged:
+            if not final:
                 record.grpc_told = grpc.status_at_end(trailers)
                 self._ended(grpc.judge_end(trailers))
         self.complete = True
@@ -293,19 +288,7 @@ class _Run:
         lease = await self.side.pool.lease(exchange.cluster, record.endpoint, exchange.policy, wire)
         record.lease = lease
         record.principal = lease.principal
-        mesh_hop = isinstance(record.endpoint.hop, Mesh)
-        span_id = span.span_id if span is not None else record.span_id or trace.new_span_id(self.worker.rng)
-        own = self.side.own_fields(record, self.client.peer, span_id, mesh_hop=mesh_hop)
-        replaced: frozenset[bytes] = frozenset()
-        if record.grpc and record.ends_at_s is not None:
-            own.append((grpc.TIMEOUT_HEADER, grpc.timeout_header(record.ends_at_s, self.worker.now())))
-            replaced = _GRPC_TIMEOUT
-        if from_afar(self.client.peer):
-            own += forwarded_for(record.outgoing, self.client.peer)
-            replaced |= FORWARDED
-        head = forwarded_request(record.outgoing, own, replaced)
-        if head.upgrade == b"websocket":
-            add_websocket_key(head, self.worker.rng)
+        head = outgoing_head(record, self.side, self.client.peer, span, self.worker)
         lease.put_request(head, wants_trailers=self.client.wants_trailers)
         if record.body_seen:
             lease.put_chunk(record.body_seen)
@@ -316,41 +299,11 @@ class _Run:
             nursery.start_soon(self.upload.pump, lease)
         return lease
 
-    def _judged(self, answer: ResponseHead) -> Failure | None:
-        record = self.record
-        if not record.grpc and answer.status < 500:
-            return None
-        untouched = bool(record.principal) and answer.get(UNTOUCHED) is not None
-        if record.grpc:
-            record.grpc_told = grpc.status_in(answer)
-            return grpc.judge_head(answer, untouched=untouched)
-        return Failure(None, answer.status, untouched)
-
-    def _failed(self, fault: Fault, *, untouched: bool) -> Failure:
-        if self.record.grpc:
-            return grpc.failure_of(fault, untouched=untouched)
-        return Failure(fault, None, untouched)
-
     def _tell_ejected(self) -> None:
         exchange = self.record.exchange
         if exchange is not None and exchange.ejected is not None:
             self.worker.observer.ejected(exchange.ejected)
             exchange.ejected = None
-
-    def _timed_out(self, now_s: float) -> Fault:
-        record = self.record
-        if record.lease is None:
-            return QUEUE_TIMEOUT if self._queued() else CONNECT_TIMEOUT
-        if record.ends_at_s is not None and now_s >= record.ends_at_s:
-            took_s = now_s - record.started_s
-            return REQUEST_TIMEOUT.saying(f"the service did not answer within {took_s:.3g}s")
-        return TRY_TIMEOUT
-
-    def _queued(self) -> bool:
-        """True when the cluster uses all the connections it may: the try waited for one of them."""
-        exchange = self.record.exchange
-        assert exchange is not None
-        return self.side.pool.in_use(exchange.cluster.key) >= exchange.policy.limits.connections
 
     # Towards the client.
 
@@ -416,6 +369,9 @@ class _Run:
         if record.exchange is not None:
             attempts.finish(record.exchange)
         if record.lease is not None:
-            record.lease.discard()
+            if record.tunnelled:  # cut, not ended: neither side may take what it got for everything
+                record.lease.abort()
+            else:
+                record.lease.discard()
             record.lease = None
         tell(record, self.client.peer, self.side, self.worker)

@@ -11,7 +11,7 @@ import trio
 
 from sidecar.codec.contract import CANCEL, MuxServer
 from sidecar.codec.events import Chunk, End, Event, Head, Trailers
-from sidecar.errors import CLIENT_GONE, ProxyError
+from sidecar.errors import CLIENT_GONE, UPSTREAM_PROTOCOL, ProxyError
 from sidecar.model.messages import RequestHead, ResponseHead
 from sidecar.proxy import exchange
 from sidecar.proxy.codecs import http2_server
@@ -68,15 +68,21 @@ class Http2Downstream(MuxEnd):
         """See `Downstream`."""
         trailing = list(trailers)
         if self._head is not None and not self._out and not trailing:
-            head, self._head = self._head, None
-            self._codec.send_head(self.number, head, end=True)
+            self._send_head(end=True)
         else:
             super().put_end(trailing)
 
     def _begin(self) -> None:
         if self._head is not None:
-            head, self._head = self._head, None
-            self._codec.send_head(self.number, head, end=False)
+            self._send_head(end=False)
+
+    def _send_head(self, *, end: bool) -> None:
+        head, self._head = self._head, None
+        assert head is not None
+        try:
+            self._codec.send_head(self.number, head, end=end)
+        except ValueError as exc:  # for example 204 of an HTTP/1 upstream to an extended CONNECT
+            raise ProxyError(UPSTREAM_PROTOCOL, f"HTTP/2 cannot carry the answer: {exc}") from None
 
     def close_after(self) -> None:
         """The connection goes on; a drain says GOAWAY for all its streams."""

@@ -19,9 +19,9 @@ from sidecar.transport.stream import HIGH_WATER_BYTES, Peer, Stream, StreamBroke
 Trailing = Iterable[tuple[bytes, bytes]]
 
 
-def raw_head() -> RequestHead:
-    """The request that a TCP connection stands for; whom it is for, its listener knows."""
-    return RequestHead(b"CONNECT", b"", b"", [], content_length=0)
+def raw_head(authority: bytes = b"") -> RequestHead:
+    """The request that a TCP connection stands for; whom it is for, its listener knows, and then its route."""
+    return RequestHead(b"CONNECT", authority, authority, [], content_length=0)
 
 
 class RawDownstream:

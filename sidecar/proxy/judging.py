@@ -1,0 +1,42 @@
+"""What a try's end means, as the attempts machine wants to hear it: a failure, or none.
+
+Asked by exchange.py after each try. gRPC tells by its own statuses (policy/grpc.py), everything else by HTTP's.
+"""
+
+from sidecar.errors import CONNECT_TIMEOUT, QUEUE_TIMEOUT, REQUEST_TIMEOUT, TRY_TIMEOUT, Fault
+from sidecar.model.messages import ResponseHead
+from sidecar.policy import grpc
+from sidecar.policy.retry import Failure
+from sidecar.proxy.handover import HandOver
+from sidecar.proxy.pool import Pool
+from sidecar.proxy.replies import UNTOUCHED
+
+
+def judged(record: HandOver, answer: ResponseHead) -> Failure | None:
+    """The failure that an answer's head tells; None when it tells none."""
+    if not record.grpc and answer.status < 500:
+        return None
+    untouched = bool(record.principal) and answer.get(UNTOUCHED) is not None
+    if record.grpc:
+        record.grpc_told = grpc.status_in(answer)
+        return grpc.judge_head(answer, untouched=untouched)
+    return Failure(None, answer.status, untouched)
+
+
+def failed(record: HandOver, fault: Fault, *, untouched: bool) -> Failure:
+    """A try that ended without an answer."""
+    return grpc.failure_of(fault, untouched=untouched) if record.grpc else Failure(fault, None, untouched)
+
+
+def timed_out(record: HandOver, pool: Pool, now_s: float) -> Fault:
+    """Whose time was over: the queue's, the dial's, the request's, or the try's."""
+    exchange = record.exchange
+    assert exchange is not None
+    if record.lease is None:
+        # All the connections that the cluster may use are in use: the try waited for one of them.
+        queued = pool.in_use(exchange.cluster.key) >= exchange.policy.limits.connections
+        return QUEUE_TIMEOUT if queued else CONNECT_TIMEOUT
+    if record.ends_at_s is not None and now_s >= record.ends_at_s:
+        took_s = now_s - record.started_s
+        return REQUEST_TIMEOUT.saying(f"the service did not answer within {took_s:.3g}s")
+    return TRY_TIMEOUT
