@@ -116,7 +116,8 @@ class MuxEnd:
                 self._out.appendleft(data[room:])
                 data = data[:room]
             codec.send_chunk(self.number, data)
-            await link.flush()
+            if self._out:  # the end goes with the last piece, in one write
+                await link.flush()
         if self._ending is not None:
             ending, self._ending = self._ending, None
             codec.send_end(self.number, ending)
@@ -136,17 +137,20 @@ class MuxEnd:
 
     async def _room(self) -> None:
         """Wait until the peer has made room. Raises ProxyError after `write_progress_s` without any."""
-        progress_s = self.link.progress_s
-        self.link.starved.add(self)
+        link = self.link
+        link.write()  # a head that waits for no window must not wait for one
+        link.starved.add(self)
         try:
-            with trio.move_on_after(progress_s) as scope:
-                await self._woken()
+            with trio.move_on_after(link.progress_s):
+                while self.lost is None and link.codec.send_room(self.number) <= 0:
+                    await self._woken()  # what the peer sends wakes us too, and is no room
+                return
         finally:
-            self.link.starved.discard(self)
-        if scope.cancelled_caught and self.link.codec.send_room(self.number) <= 0:
-            problem = self.link.blame(f"the peer took nothing of the stream for {progress_s:g}s", False)
-            self.link.codec.reset(self.number, CANCEL)
-            self.link.write()
+            link.starved.discard(self)
+        if self.lost is None and link.codec.send_room(self.number) <= 0:
+            problem = link.blame(f"the peer took nothing of the stream for {link.progress_s:g}s", False)
+            link.codec.reset(self.number, CANCEL)
+            link.write()
             self.lose(problem)
             raise problem
 

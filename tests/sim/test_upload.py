@@ -1,12 +1,17 @@
 """Request bodies under way on virtual time: tries that fail while the client is still sending."""
 
 import trio
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import DataReceived, StreamEnded
 from trio.testing import MockClock
 
+from sidecar.model.clusters import Protocol, Service, ServicePort
 from sidecar.model.policies import Retries, Timeouts, TrafficPolicy
+from sidecar.model.snapshot import Resource
 from sidecar.transport.memory import MemoryStream
 from sidecar.transport.stream import StreamBroken
-from tests.support.mesh import MemoryMesh
+from tests.support.mesh import ORDERS, PORT, MemoryMesh
 
 HEAD = b"PUT / HTTP/1.1\r\nHost: orders\r\nTransfer-Encoding: chunked\r\nConnection: close\r\n\r\n"
 
@@ -187,3 +192,34 @@ async def test_the_end_of_a_request_leaves_with_its_last_bytes(autojump_clock: M
         nursery.cancel_scope.cancel()
 
     assert reads[1:] == [chunk(b"first"), chunk(b"middlelast") + b"0\r\n\r\n"]
+
+
+async def test_the_end_of_a_request_leaves_with_its_last_bytes_over_http2(autojump_clock: MockClock) -> None:
+    reads: list[list[str]] = []
+
+    async def reader(stream: MemoryStream) -> None:
+        h2 = H2Connection(H2Configuration(client_side=False))
+        h2.initiate_connection()
+        while True:
+            if out := h2.data_to_send():
+                await stream.send(out)
+            events = h2.receive_data(await stream.receive())
+            reads.append([type(event).__name__ for event in events if isinstance(event, DataReceived | StreamEnded)])
+            if any(isinstance(event, StreamEnded) for event in events):
+                h2.send_headers(1, [(":status", "200")], end_stream=True)
+
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        mesh.network.listen("a:8080", lambda stream: nursery.start_soon(reader, stream))
+        service = Service(ORDERS, (ServicePort(PORT, protocol=Protocol.HTTP2),))
+        mesh.configure(["a"], None, Resource("Service/shop/orders", 2, service))
+        stream = mesh.network.dial("proxy:1")
+        await stream.send(HEAD)
+        await trio.sleep(1)
+        await stream.send(chunk(b"all of it") + b"0\r\n\r\n")
+        assert b"200 OK" in await read_all(stream)
+        nursery.cancel_scope.cancel()
+
+    [read] = [read for read in reads if read]
+    assert read[0] == "DataReceived"
+    assert read[-1] == "StreamEnded"
