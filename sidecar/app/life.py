@@ -219,8 +219,10 @@ class _Life:
         if holder.drain_delay:
             await self._unless_gone(trio.sleep, limits.drain_delay_s)
         until_s = trio.current_time() + limits.drain_timeout_s
-        with trio.CancelScope(deadline=until_s):
+        with trio.CancelScope(deadline=until_s) as inbound:
             await self._unless_gone(plane.finish_inbound)
+        if inbound.cancelled_caught:
+            self._say(f"drainTimeout of {limits.drain_timeout_s:g} s is over: requests still under way are cut off")
         if service is not None:
             await service.end(self._stop_with, limits.drain_timeout_s)
             until_s = trio.current_time() + AFTER_SERVICE_S

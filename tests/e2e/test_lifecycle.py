@@ -119,6 +119,23 @@ async def test_a_second_signal_ends_it_at_once(tmp_path: Path, drain: str) -> No
             nursery.cancel_scope.cancel()
 
 
+async def test_what_outlives_the_drain_is_cut_off_and_told(tmp_path: Path) -> None:
+    arrived = trio.Event()
+
+    async def never(stream: trio.SocketStream, data: bytes) -> None:
+        arrived.set()
+        await trio.sleep_forever()
+
+    async with raw_app(never) as app, raw_app() as stock:
+        file = bootstrap(tmp_path, app.address.port, stock.address, "drainDelay: 0s, drainTimeout: 200ms")
+        async with running("sidecar", "run", "-c", file, until="app: accepts") as made, trio.open_nursery() as nursery:
+            nursery.start_soon(ask, made.listening["inbound"], GET)
+            await arrived.wait()
+            assert await made.end(signal.SIGTERM) == 0
+            await made.until("drainTimeout of 0.2 s is over")
+            nursery.cancel_scope.cancel()
+
+
 async def test_a_changed_folder_is_taken_and_a_broken_one_is_told(tmp_path: Path) -> None:
     async with raw_app() as stock:
         file = bootstrap(tmp_path, free_port(), stock.address)

@@ -1,5 +1,7 @@
 """`sidecar run -c FILE -- COMMAND`: when the service starts, which signals it gets, in which order both end."""
 
+import os
+import pty
 import signal
 import sys
 from pathlib import Path
@@ -87,6 +89,22 @@ async def test_standard_input_and_output_are_the_services() -> None:
         capture_stderr=True,
     )
     assert done.stdout == b"through\n"
+
+
+async def test_on_a_terminal_the_service_can_read_and_hears_ctrl_c_itself() -> None:
+    ours, terminal = pty.openpty()
+    script = "import os; print(os.getpgid(0) == os.getpgid(os.getppid()), input())"
+    flags = ["--listen", "127.0.0.1:0", "--to", "127.0.0.1:1"]
+    os.write(ours, b"typed\n")
+    done = await trio.run_process(
+        [str(Path(sys.executable).parent / "sidecar"), "run", *flags, "--", sys.executable, "-c", script],
+        stdin=terminal,
+        capture_stdout=True,
+        capture_stderr=True,
+    )
+    os.close(ours)
+    os.close(terminal)
+    assert done.stdout == b"True typed\n"
 
 
 STUBBORN = """
