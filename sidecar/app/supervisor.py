@@ -60,6 +60,7 @@ class Supervisor:
         self._links: dict[int, WorkerLink] = {}
         self._starts = [0] * len(bound)
         self._ended = 0
+        self._ending = trio.Event()
         self._all_ended = trio.Event()
         self._past: Counter[str] = Counter()  # what workers that are gone had counted beside their metrics
 
@@ -98,6 +99,7 @@ class Supervisor:
     async def finish_inbound(self) -> None:
         """See `Plane`."""
         self._wanted.finish = self._wanted.finish or "inbound"
+        self._ending.set()
         self._changed()
         async with trio.open_nursery() as nursery:
             for link in self._links.values():
@@ -106,6 +108,7 @@ class Supervisor:
     async def finish(self) -> None:
         """See `Plane`."""
         self._wanted.finish = "all"
+        self._ending.set()
         self._changed()
         await self._all_ended.wait()
 
@@ -117,7 +120,8 @@ class Supervisor:
         with trio.move_on_after(REFRESH_S):
             for link in list(self._links.values()):
                 while link.up.is_set() and link.answered < asked and not link.gone.is_set():
-                    link.heard = trio.Event()
+                    if link.heard.is_set():  # else another scrape waits for it already
+                        link.heard = trio.Event()
                     await link.heard.wait()
         open_now: Counter[str] = Counter()
         for link in self._links.values():
@@ -189,9 +193,9 @@ class Supervisor:
         """Run worker `index` again and again, until there is to be no worker any more."""
         crashes = 0
         try:
-            while not self._ending():
+            while not self._ending.is_set():
                 lived_s = await self._run_one(index)
-                if self._ending():
+                if self._ending.is_set():
                     return
                 crashes = 0 if lived_s >= STABLE_S else crashes + 1
                 delay_s = 0.0 if crashes <= 1 else min(MAX_DELAY_S, FIRST_DELAY_S * 2.0 ** (crashes - 2))
@@ -199,7 +203,8 @@ class Supervisor:
                     self._stop_listening(index)
                 if delay_s:
                     self._say(f"worker {index} ended {crashes} times soon after its start; the next in {delay_s:g} s")
-                await trio.sleep(delay_s)
+                with trio.move_on_after(delay_s):
+                    await self._ending.wait()
         except SpawnerGone:
             self._stop_listening(index)
         finally:
@@ -224,18 +229,17 @@ class Supervisor:
         if not await link.run(self._directory):
             self._say(f"worker {index}, process {pid}, has been silent for too long: killed")
             _kill(pid)
-        status = await self._spawner.ended(pid)
-        del self._links[index]
+        try:
+            status = await self._spawner.ended(pid)
+        finally:
+            del self._links[index]
         self._past.update(_counted(link))
         if link.process is not None:
             self._past["cpu_ms"] += round(link.process.cpu_s * 1e3)
-        if not self._ending():
+        if not self._ending.is_set():
             how = signal.Signals(-status).name if status < 0 else f"status {status}"
             self._say(f"worker {index}, process {pid}, ended ({how}) and is started again")
         return trio.current_time() - link.started_s
-
-    def _ending(self) -> bool:
-        return bool(self._wanted.finish)
 
     def _stop_listening(self, index: int) -> None:
         for one in self._bound[index]:

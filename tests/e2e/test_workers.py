@@ -139,7 +139,12 @@ async def test_one_that_dies_again_and_again_is_left_alone_for_a_while(tmp_path:
         for _ in range(20):  # the kernel sends nobody to the one that is away
             answer, _ = await ask(made.listening["stock"], GET, 1.0)
             assert answer.startswith(b"HTTP/1.1 200 ")
-        await served(made, 2, but=tuple(dead))
+        dead.append((await served(made, 2, but=tuple(dead)))[-1])
+        os.kill(dead[-1], signal.SIGKILL)
+        await made.until("worker 1 ended 5 times soon after its start")
+        since_s = trio.current_time()
+        assert await made.end() == 0  # nobody waits for it now
+        assert trio.current_time() - since_s < 1.5
 
 
 async def test_a_changed_folder_reaches_every_worker(tmp_path: Path) -> None:
