@@ -82,5 +82,10 @@ def forwarded_response(head: ResponseHead, filters: tuple[RuleFilters, ...] = ()
     for each in filters:
         fields = each.apply_response(fields)
     return ResponseHead(
-        head.status, fields, content_length=head.content_length, chunked=head.chunked, reason=head.reason
+        head.status,
+        fields,
+        content_length=head.content_length,
+        chunked=head.chunked,
+        reason=head.reason,
+        version=head.version,
     )

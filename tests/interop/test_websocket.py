@@ -6,8 +6,8 @@ from itertools import product
 
 import pytest
 
-from tests.interop.upstreams.farm import H1
-from tests.interop.websocket import client_aiohttp, client_websockets, node_ws, script
+from tests.interop.upstreams.farm import H1, H2
+from tests.interop.websocket import client_aiohttp, client_websockets, node_ws, over_http2, script
 from tests.interop.websocket.script import Script
 from tests.interop.world import World
 
@@ -68,3 +68,29 @@ def test_how_the_server_ends_is_what_the_client_sees(
         steps = (("text", "125"), ("order", f"!close {code} enough of it"), ("closed", ""))
         transcript = clients[client](_port(world, server, "mesh"), steps, TIMEOUT_S)
         assert transcript[-1] == f"closed {code} enough of it"
+
+
+OVER_HTTP2 = (*((kind, str(size)) for size in script.SIZES for kind in ("text", "binary")), ("ping", "are you there"))
+
+
+@pytest.mark.parametrize("meshed", [False, True], ids=["sidecar", "mesh"])
+@pytest.mark.parametrize(
+    ("upstream", "version"),
+    [
+        pytest.param(*server, id="-".join(server))
+        for server in (("ws-websockets", H1), ("ws-aiohttp", H1), ("hypercorn", H1), ("hypercorn", H2))
+    ],
+)
+def test_a_client_of_http2_reaches_servers_of_both(world: World, upstream: str, version: str, *, meshed: bool) -> None:
+    world.farm.need(upstream)
+    port = world.sidecars.port(world.farm.ports[upstream, version], meshed=meshed)
+    steps = (*OVER_HTTP2, ("close", "1000"))
+    assert over_http2.run(port, steps, TIMEOUT_S) == script.expected(steps)
+
+
+@pytest.mark.parametrize("client", ["websockets", "aiohttp", pytest.param("node", marks=_NODE)])
+def test_a_client_of_http1_reaches_a_server_of_http2(world: World, clients: dict[str, Client], client: str) -> None:
+    world.farm.need("hypercorn")
+    port = world.sidecars.port(world.farm.ports["hypercorn", H2], meshed=True)
+    steps = (*OVER_HTTP2, ("close", "1000"))
+    assert clients[client](port, steps, TIMEOUT_S) == script.expected(steps)

@@ -63,7 +63,6 @@ function overHttp1(ask) {
     const options = { host: "127.0.0.1", port, method: ask.method, path: ask.path, headers: given(ask), agent };
     const request = http.request(options);
     request.on("error", reject);
-    request.on("continue", () => record.interims.push([100, []]));
     request.on("information", (info) => record.interims.push([info.statusCode, pairs(info.rawHeaders)]));
     request.on("response", (response) => {
       const connection = response.socket.localPort;
@@ -88,10 +87,7 @@ function overHttp2(ask) {
     const stream = session.request(headers, { endStream: !ask.body, waitForTrailers: ask.trailers.length > 0 });
     stream.on("wantTrailers", () => stream.sendTrailers(Object.fromEntries(ask.trailers)));
     stream.on("error", reject);
-    stream.on("headers", (headers, flags, raw) => {
-      if (headers[":status"] !== 100) record.interims.push([headers[":status"], pairs(raw)]);
-    });
-    stream.on("continue", () => record.interims.push([100, []]));
+    stream.on("headers", (headers, flags, raw) => record.interims.push([headers[":status"], pairs(raw)]));
     stream.on("response", (headers, flags, raw) => {
       record.status = headers[":status"];
       record.fields = pairs(raw);

@@ -35,6 +35,9 @@ async def app(scope: Scope, receive: Receive, send: Send) -> None:
     if scope["type"] == "lifespan":
         await _lifespan(receive, send)
         return
+    if scope["type"] == "websocket":
+        await _echo(scope, receive, send)
+        return
     serve = PATHS.get(scope["path"])
     if serve is None:
         await _answer(send, 404, [], b"")
@@ -48,6 +51,14 @@ async def _lifespan(receive: Receive, send: Send) -> None:
         await send({"type": f"{message['type']}.complete"})
         if message["type"] == "lifespan.shutdown":
             return
+
+
+async def _echo(scope: Scope, receive: Receive, send: Send) -> None:
+    """A WebSocket, over HTTP/2 (RFC 8441) where the server knows it."""
+    assert (await receive())["type"] == "websocket.connect"
+    await send({"type": "websocket.accept", "subprotocol": scope["subprotocols"][0] if scope["subprotocols"] else None})
+    while (message := await receive())["type"] == "websocket.receive":
+        await send({"type": "websocket.send", "bytes": message.get("bytes"), "text": message.get("text")})
 
 
 async def _answer(send: Send, status: int, fields: Iterable[tuple[bytes, bytes]], *pieces: bytes) -> None:
