@@ -92,6 +92,15 @@ def _somebody_waits(listener: socket.socket) -> bool:
     return bool(poll.poll(0))
 
 
+def _refuse_everybody(listener: socket.socket) -> None:
+    """Stop listening here and wherever else the socket is open: the processes that started this one have it too, and
+    the kernel would go on to connect callers that nobody accepts."""
+    try:
+        listener.shutdown(socket.SHUT_RD)
+    except OSError:
+        pass  # it did not listen any more
+
+
 class _Side:
     """The listeners of one side: closed by `accepting`, and `done` once the last of their connections is."""
 
@@ -105,6 +114,9 @@ class _Side:
         with trio.move_on_after(LAST_ACCEPTS_S):
             while not self.accepting.cancel_called and any(_somebody_waits(one.sock) for one in self.bound):
                 await trio.lowlevel.checkpoint()
+        if not self.accepting.cancel_called:
+            for one in self.bound:
+                _refuse_everybody(one.sock)
         self.accepting.cancel()
 
 

@@ -12,6 +12,7 @@ import pytest
 import trio
 
 from sidecar.model.bootstrap import HostPort
+from tests.e2e.test_lifecycle import connects
 from tests.e2e.test_sidecar import free_port, static_mesh
 from tests.e2e.test_sidecar_in_mesh import control_plane, put_stock, write_bootstrap
 from tests.support.planes import answer_heads, ask, raw_app
@@ -182,6 +183,9 @@ async def test_answers_under_way_finish_in_every_worker(tmp_path: Path) -> None:
             await all_arrived.wait()
             made.process.send_signal(signal.SIGTERM)
             await made.until("SIGTERM: draining")
+            with trio.fail_after(5):  # no process that has the sockets, and accepts nobody, lets callers in
+                while await connects(made.listening["stock"]):
+                    pass
             go.set()
             assert await made.process.wait() == 0
         assert [answer[:13] for answer in answers] == [b"HTTP/1.1 200 "] * 12
