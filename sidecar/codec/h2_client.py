@@ -15,6 +15,9 @@ from sidecar.errors import UPSTREAM_PROTOCOL, ProxyError
 from sidecar.model.messages import RequestHead
 
 INTERIM_MAX_COUNT = 10  # 1xx answers before the final one, as over HTTP/1.1
+# What an agreement to switch says nothing with: a length (RFC 9110 section 9.3.6), and an answer to a key that nobody
+# sent (RFC 8441 section 5), which HAProxy adds all the same; a client of HTTP/1.1 compares it with its own key.
+_NOT_OF_A_TUNNEL = frozenset((b"content-length", b"sec-websocket-accept"))
 
 
 class H2Client(H2Mux):
@@ -110,7 +113,7 @@ class H2Client(H2Mux):
         stream.got_head = True
         stream.tunnel = stream.tunnel and head.status < 300
         if stream.tunnel:
-            head.fields = [field for field in head.fields if field[0] != b"content-length"]  # RFC 9110 section 9.3.6
+            head.fields = [field for field in head.fields if field[0] not in _NOT_OF_A_TUNNEL]
             head.content_length = None
             events.append(Tunnel(head, stream.number))
         else:

@@ -5,6 +5,7 @@ from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import DataReceived, RequestReceived, ResponseReceived, StreamEnded, StreamReset
 from h2.events import TrailersReceived as TheirTrailers
+from h2.settings import SettingCodes
 
 from sidecar.codec.events import Chunk, End, Event, Head, Interim, Reset, Trailers, Tunnel
 from sidecar.codec.h2_client import H2Client
@@ -175,6 +176,23 @@ def test_a_websocket_rides_on_an_extended_connect() -> None:
     assert text(answered) == [("Tunnel", 1, 200, None, [(b"a", b"b")]), Chunk(b"\x81\0", 2, 1)]
     assert more == [Chunk(b"\x81\1", 2, 1), End(1)]
     assert last == [End(1)]
+
+
+def test_an_accepted_key_that_nobody_sent_is_not_passed_on() -> None:
+    """As HAProxy answers: a client of HTTP/1.1 would compare it with its own key."""
+    theirs = H2Connection(H2Configuration(client_side=False))
+    theirs.local_settings[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
+    theirs.initiate_connection()
+    ours = H2Client()
+    ours.feed(theirs.data_to_send(), 0.0)
+    number = ours.send_request(RequestHead(b"GET", b"/chat", b"a", [], upgrade=b"websocket"), end=False)
+    theirs.receive_data(ours.take())
+    theirs.send_headers(number, [(":status", "200"), ("sec-websocket-accept", "x"), ("sec-websocket-protocol", "p")])
+
+    [tunnel] = ours.feed(theirs.data_to_send(), 0.0)
+
+    assert isinstance(tunnel, Tunnel)
+    assert tunnel.head.fields == [(b"sec-websocket-protocol", b"p")]
 
 
 def test_an_answer_of_http1_is_no_agreement_to_switch() -> None:
