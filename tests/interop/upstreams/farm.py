@@ -79,6 +79,7 @@ class Farm:
             "h2": self.ports.get((name, H2)),
             "node": self.ports["node", H1],
             "grpc": self.ports["grpcio", H2],
+            "websocket": self.ports["ws-websockets", H1],
             "folder": self.folder,
             "files": self.folder / "files",
         }
