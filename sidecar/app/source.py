@@ -9,11 +9,11 @@ from typing import Protocol
 
 import trio
 
-from sidecar.control.identity import watch_files
 from sidecar.model.bootstrap import IdentityFiles
 from sidecar.model.snapshot import Snapshot
 from sidecar.proxy.worker import Directory, NoDirectory
 from sidecar.transport.identity import Identity
+from sidecar.transport.identity_files import watch_files
 
 
 class Home(Protocol):

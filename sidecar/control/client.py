@@ -23,7 +23,7 @@ from sidecar.control.cache_file import CacheContent
 from sidecar.control.collector import collector_at_rest
 from sidecar.control.dial import Dialer, Link
 from sidecar.control.fields import Fields
-from sidecar.control.identity import IdentityKeeper, MakeRequest, make_key_request, watch_files
+from sidecar.control.identity import IdentityKeeper, MakeRequest, make_key_request
 from sidecar.control.link import Trouble, TroubleError
 from sidecar.control.lookups import Lookups
 from sidecar.control.messages import Bundle, Cert, Drain, Hello, Node, Rotate, WorkloadInfo
@@ -36,6 +36,7 @@ from sidecar.model.bootstrap import ControlPlaneConfig, IdentityFiles, NodeInfo
 from sidecar.model.clusters import ServiceKey
 from sidecar.model.snapshot import Known, Snapshot
 from sidecar.transport.identity import Identity
+from sidecar.transport.identity_files import watch_files
 
 FIRST_DELAY_S = 0.1
 MAX_DELAY_S = 5.0  # a control plane that returns has everybody back within this

@@ -1,7 +1,8 @@
-"""Where this sidecar's identity comes from, and how it stays fresh: join, renewal at half-life, or watched files.
+"""Where this sidecar's identity comes from, and how it stays fresh: join, then renewal at half-life.
 
 client.py asks before each connection whether to join, and runs `keep_fresh` beside each session. Key and signing
 request come from a short-lived child (`python -m certs.request`), so that this process never loads an X.509 library.
+An identity in files of somebody else is not kept here but watched by transport/identity_files.py.
 A new identity is tried out against itself (Identity.from_pem) before it takes the place of the old one.
 
 Refuses to give up an identity for a worse one: whatever fails, the old one stays until it ends.
@@ -22,12 +23,10 @@ from sidecar.control.join_file import JoinFile, read_join_file
 from sidecar.control.link import Trouble, TroubleError, one_line
 from sidecar.control.messages import Bundle, Cert, Error, Join, Message, Renew, Rotate
 from sidecar.errors import ConfigError
-from sidecar.model.bootstrap import IdentityFiles
 from sidecar.transport.identity import Identity
 
 KEY_S = 30.0  # a child with a cold disk cache on a busy machine
 ANSWER_S = 15.0
-POLL_S = 5.0
 LOOK_S = 60.0  # a wall clock may jump; nobody sleeps longer than this towards a moment on it
 
 MakeRequest = Callable[[], Awaitable[KeyRequest]]
@@ -264,47 +263,3 @@ class IdentityKeeper:
         begins_s = max(identity.not_before_s, min(self._now_unix(), identity.not_after_s))
         self.renew_at_s = renew_at_s(begins_s, identity.not_after_s, self._rng)
         self._changed(identity)
-
-
-async def watch_files(
-    files: IdentityFiles,
-    current: Identity | None,
-    changed: Callable[[Identity], None],
-    complain: Callable[[str], None],
-) -> None:
-    """Read an identity kept by somebody else again whenever one of its files changes. Never returns.
-
-    Files that do not fit together (half of them written) leave the old identity in place; the next look tries again,
-    and each new reason is complained about once.
-    """
-    seen, said = None, ""
-    while True:
-        await trio.sleep(POLL_S)
-        marks = _marks(files)
-        if marks == seen and not said:
-            continue
-        seen = marks
-        try:
-            found = Identity.from_files(files.cert, files.key, files.bundle)
-        except ConfigError as problem:
-            if str(problem) != said:
-                said = str(problem)
-                complain(f"{said}; the identity in use stays")
-            continue
-        said = ""
-        if found != current:
-            current = found
-            changed(found)
-
-
-def _marks(files: IdentityFiles) -> tuple[tuple[int, int, int] | None, ...]:
-    return tuple(_mark(path) for path in (files.cert, files.key, files.bundle))
-
-
-def _mark(path: Path) -> tuple[int, int, int] | None:
-    """What changes when a file is replaced or rewritten; follows links, as Kubernetes swaps secrets by one."""
-    try:
-        found = path.stat()
-    except OSError:
-        return None
-    return found.st_mtime_ns, found.st_size, found.st_ino

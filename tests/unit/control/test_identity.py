@@ -1,7 +1,6 @@
 """Getting an identity and keeping it fresh, on virtual time; a child process makes a real key in one test."""
 
 import itertools
-import os
 from collections.abc import Awaitable, Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,12 +12,11 @@ from trio.testing import MockClock
 
 from certs.bundle import KeyRequest
 from sidecar.control import messages as m
-from sidecar.control.identity import IdentityKeeper, make_key_request, watch_files
+from sidecar.control.identity import IdentityKeeper, make_key_request
 from sidecar.control.link import Trouble, TroubleError
-from sidecar.model.bootstrap import IdentityFiles
 from sidecar.transport.identity import Identity
 from tests.support.fake_control_plane import FakeControlPlane
-from tests.support.pki import HOUR_S, Pki, csr_pem, identity, key_pem, new_key, pki
+from tests.support.pki import HOUR_S, Pki, csr_pem, key_pem, new_key, pki
 
 
 async def new_request() -> KeyRequest:
@@ -301,43 +299,3 @@ async def test_new_roots_are_taken_if_our_certificate_holds_against_them(autojum
     with pytest.raises(TroubleError, match="sent roots that do not fit"):
         here.keeper.take_bundle(m.Bundle(bundle=other.decode()))
     assert len(here.changes) == 1
-
-
-# -- files -----------------------------------------------------------------------------------------------------------
-
-
-def write_files(folder: Path, who: Identity) -> IdentityFiles:
-    files = IdentityFiles(cert=folder / "svid.pem", key=folder / "svid.key", bundle=folder / "roots.pem")
-    for path, content in ((files.cert, who.chain_pem), (files.key, who.key_pem), (files.bundle, who.bundle_pem)):
-        fresh = path.with_suffix(".new")
-        fresh.write_bytes(content)
-        fresh.chmod(0o600)
-        fresh.replace(path)
-    return files
-
-
-async def test_changed_files_are_read_again_and_a_half_written_pair_keeps_the_old(
-    autojump_clock: MockClock, tmp_path: Path
-) -> None:
-    first, second = identity("orders"), identity("stock")
-    files = write_files(tmp_path, first)
-    changes: list[Identity] = []
-    complaints: list[str] = []
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(watch_files, files, first, changes.append, complaints.append)
-        await trio.sleep(12.0)
-        assert changes == []
-        files.cert.write_bytes(second.chain_pem)  # the key still belongs to the first
-        await trio.sleep(12.0)
-        assert changes == []
-        assert len(complaints) == 1
-        assert "the key does not belong to the certificate" in complaints[0]
-        assert complaints[0].endswith("; the identity in use stays")
-        write_files(tmp_path, second)
-        await trio.sleep(5.5)
-        assert [each.spiffe_id for each in changes] == [second.spiffe_id]
-        os.unlink(files.key)  # noqa: PTH108
-        await trio.sleep(12.0)
-        assert len(complaints) == 2
-        nursery.cancel_scope.cancel()
-    assert len(changes) == 1
