@@ -270,8 +270,16 @@ def finish(exchange: Exchange) -> None:
 def _choose(exchange: Exchange, now_s: float, rng: Random) -> EndpointLive | None:
     passing = outlier.passing(exchange.cluster.present, exchange.policy.ejection, now_s)
     if exchange.tried:
-        passing = [live for live in passing if live not in exchange.tried] or _not_last(passing, exchange.tried[-1])
+        untried = [live for live in passing if live not in exchange.tried] or _doubtful(exchange)
+        passing = untried or _not_last(passing, exchange.tried[-1])
     return exchange.pick(passing, exchange.policy.algorithm, exchange.cluster, rng)
+
+
+def _doubtful(exchange: Exchange) -> Sequence[EndpointLive]:
+    """Ejected endpoints, for a request that those who pass do not even take: asking them again would not help."""
+    if exchange.last is None or not exchange.last.untouched:
+        return ()
+    return [live for live in exchange.cluster.present if live.endpoint.ready and live not in exchange.tried]
 
 
 def _not_last(passing: Sequence[EndpointLive], last: EndpointLive) -> Sequence[EndpointLive]:

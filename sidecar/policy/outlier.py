@@ -8,7 +8,8 @@ An endpoint is *passing*, *tripped* (ejected until a time) or *probing* (that ti
 before; its first failure ejects it again for twice as long, its first success makes it passing.
 
 Refuses to eject the last passing endpoint and more than `max_percent` of a cluster: a doubtful endpoint beats none.
-If all are out all the same (their neighbours have left since), everybody ready is used: panic.
+If all are out all the same (their neighbours have left since), everybody ready is used: panic. So too when the last one
+fails as they did, and only stays because it is the last: in a rolling restart the one ejected before it is back.
 """
 
 from collections.abc import Sequence
@@ -49,8 +50,8 @@ def passing(endpoints: Sequence[EndpointLive], policy: Ejection, now_s: float) -
     """The endpoints that may be picked: ready and not tripped.
 
     Returns `endpoints` itself when that is all of them, which is the usual case and allocates nothing. When every
-    ready endpoint is tripped, all the ready ones (panic). A policy of `max_percent` 0 ejects nobody, from the moment
-    that it is in force.
+    ready endpoint is tripped, or all but one and that one fails too, all the ready ones (panic). A policy of
+    `max_percent` 0 ejects nobody, from the moment that it is in force.
     """
     if policy.max_percent <= 0:
         now_s = float("inf")
@@ -60,7 +61,10 @@ def passing(endpoints: Sequence[EndpointLive], policy: Ejection, now_s: float) -
     else:
         return endpoints
     ready = [live for live in endpoints if live.endpoint.ready]
-    return [live for live in ready if live.ejected_until_s <= now_s] or ready
+    left = [live for live in ready if live.ejected_until_s <= now_s]
+    if len(left) == 1 and left[0].failures >= policy.consecutive_failures:
+        return ready
+    return left or ready
 
 
 def record(

@@ -113,6 +113,15 @@ def test_with_two_endpoints_a_third_try_does_not_repeat_the_last() -> None:
     assert tried[0] != tried[1] != tried[2]
 
 
+@pytest.mark.parametrize(("failure", "second"), [(REFUSED, "a"), (Failure(None, 503, True), "a"), (RESET, "b")])
+def test_an_ejected_endpoint_is_asked_rather_than_one_that_takes_nothing(failure: Failure, second: str) -> None:
+    machine = Machine(["a", "b"])
+    exchange = machine.start()
+    machine.live.cluster(KEY).endpoints["a"].ejected_until_s = machine.now_s + 60.0
+    tried, answer = machine.play(exchange, [failure, None])
+    assert (tried, answer.fault) == (["b", second], None)
+
+
 def test_a_single_endpoint_is_tried_again() -> None:
     machine = Machine(["a"])
     tried, answer = machine.play(machine.start(), [RESET, None])

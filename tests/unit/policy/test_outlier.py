@@ -158,7 +158,7 @@ def test_no_more_than_the_limit_is_ejected_at_once_and_never_the_last(size: int,
     policy = Ejection(max_percent=percent)
     ejected = [fail(made, live, 100.0, times=5, policy=policy) for live in lives]
     assert sum(one is not None for one in ejected) == at_once
-    assert len(passing(lives, policy, 100.0)) == size - at_once
+    assert sum(live.ejected_until_s > 100.0 for live in lives) == at_once
 
 
 def test_an_endpoint_that_could_not_be_spared_is_ejected_as_soon_as_it_can() -> None:
@@ -215,6 +215,19 @@ def test_when_every_ready_endpoint_is_out_all_of_them_are_used() -> None:
     assert passing(lives, POLICY, 100.0) == lives[1:]
 
 
+def test_when_the_last_one_fails_as_well_all_of_them_are_used_until_it_answers() -> None:
+    made, lives = cluster(3)
+    policy = Ejection(max_percent=100)
+    for live in lives[:2]:
+        fail(made, live, 100.0, times=5, policy=policy)
+    assert fail(made, lives[2], 100.0, times=4, policy=policy) is None
+    assert passing(lives, policy, 101.0) == lives[2:]
+    assert fail(made, lives[2], 101.0, policy=policy) is None
+    assert passing(lives, policy, 101.0) == lives
+    succeed(made, lives[2], 102.0)
+    assert passing(lives, policy, 102.0) == lives[2:]
+
+
 def test_a_policy_that_ejects_nobody_lets_the_ejected_pass_at_once() -> None:
     made, lives = cluster(3, unready=[2])
     fail(made, lives[0], 100.0, times=5)
@@ -246,7 +259,9 @@ def test_whatever_fails_a_ready_endpoint_is_left_and_the_limit_holds(
         out = [one for one in ready if one.ejected_until_s > now_s]
         assert len(out) <= max(len(ready) >= 2, len(ready) * percent // 100)
         assert len(out) < len(ready) or not ready
-        assert set(passing(lives, policy, now_s)) == set(ready) - set(out)
+        left = [one for one in ready if one.ejected_until_s <= now_s]
+        panic = len(left) == 1 and left[0].failures >= policy.consecutive_failures and percent > 0
+        assert set(passing(lives, policy, now_s)) == set(ready if panic else left)
         if ejected is not None:
             assert was_passing
             assert not ok
