@@ -1,7 +1,8 @@
 """Several workers in processes of their own: starts them, keeps them going, and is to the holder what one would be.
 
 Each worker has its own listening sockets, among which the kernel spreads connections, its own pools, budgets, ejections
-and limits: with N workers a service may get N times what one allows. A worker that dies is started again at once; the
+and limits: with N workers a service may get N times what one allows. Connections are spread, not requests: the one
+HTTP/2 connection of a caller is served by one worker. A worker that dies is started again at once; the
 others go on, and connections that the kernel gave to it wait in its sockets. One that dies again and again is started
 ever less often, and meanwhile its sockets stop listening, so that the kernel sends nobody there.
 """
