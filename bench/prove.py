@@ -3,7 +3,8 @@
 Fuzz tests (`Proof`), with many more inputs than a test run has. They are drawn from a seed made of the commit, the test
 and the block, so that a failure can be repeated and each commit sees inputs that the last one did not. Such a run can
 be stopped at any time and goes on where it was, as long as the commit is the same; a tree with changes starts afresh.
-Other runs (`Whole`) are played from start to end. Exit status: 0 all hold, 1 one failed or was stopped, 2 usage.
+So can a run that cuts itself into parts (`InParts`). Other runs (`Whole`) are played from start to end. Exit status: 0
+all hold, 1 one failed or was stopped, 2 usage.
 """
 
 import argparse
@@ -11,12 +12,14 @@ import signal
 import sys
 import time
 import traceback
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib import import_module
 from random import Random
 from types import FrameType
+from typing import Any, Protocol, TypeAlias
 
 from bench import machine, progress
 from bench.ledger import Ledger
@@ -27,6 +30,7 @@ SUBJECT = ("sidecar", "certs", "control_plane", "tests", "pyproject.toml")
 GOOD, FAILED, USAGE = 0, 1, 2
 BLOCK = 1_000  # inputs between two saves: at most some seconds of work are lost
 _TOLD = 10  # blocks between two lines of progress
+_PARTS_DONE = "parts done"  # among the counts of a run in parts
 _LONGEST_BYTES = 4096  # of an input; hypothesis makes whole scripts of a few hundred
 Target = Callable[[bytes], object]
 
@@ -71,7 +75,38 @@ class Whole:
     size: str
 
 
-PROOFS: tuple[Proof | Whole, ...] = (
+class Player(Protocol):
+    """What plays the parts of a run, and says what came of it."""
+
+    @property
+    def parts(self) -> Sequence[str]:
+        """Names of the parts, in the order in which they are played."""
+
+    def play(self, part: str, rng: Random) -> Mapping[str, int]:
+        """Play one; returns what it counted, or raises."""
+
+    def figure(self, counts: Mapping[str, int]) -> str:
+        """The line for the ledger, from the sums of all parts; raises if they are not good enough."""
+
+
+@dataclass(frozen=True, slots=True)
+class InParts:
+    """A long run whose parts are remembered, so that it goes on after a stop.
+
+    Attributes:
+        what: What holds when it passes.
+        target: Module and name of a function that gives a context manager with a `Player`.
+        size: How much it is.
+    """
+
+    name: str
+    what: str
+    target: str
+    size: str
+
+
+Run: TypeAlias = Proof | Whole | InParts
+PROOFS: tuple[Run, ...] = (
     Proof(
         "codec-fuzz",
         "the HTTP/1.1 codecs answer any bytes with events or a fault, however they are cut, and agree with h11",
@@ -95,6 +130,12 @@ PROOFS: tuple[Proof | Whole, ...] = (
         "no request fails over HTTP/2: 50 connections of 10 streams, through one sidecar and through two",
         "tests.interop.h2load:prove",
         "2 runs of 100,000 requests",
+    ),
+    InParts(
+        "differential",
+        "h11, llhttp (Node), nginx and Envoy read what the sidecar accepts and forwards as it does itself",
+        "tests.conformance.differential:prove",
+        "100,000 generated requests",
     ),
 )
 
@@ -147,7 +188,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return GOOD
 
 
-def _prove(proof: Proof | Whole, commit: str, ledger: Ledger, *, again: bool) -> bool:
+def _prove(proof: Run, commit: str, ledger: Ledger, *, again: bool) -> bool:
     today = datetime.now(UTC).strftime("%Y-%m-%d")
     try:
         figure = _figure(proof, commit, ledger, again=again)
@@ -169,12 +210,14 @@ def _prove(proof: Proof | Whole, commit: str, ledger: Ledger, *, again: bool) ->
     return True
 
 
-def _figure(proof: Proof | Whole, commit: str, ledger: Ledger, *, again: bool) -> str:
+def _figure(proof: Run, commit: str, ledger: Ledger, *, again: bool) -> str:
     if isinstance(proof, Proof):
         return _prove_blocks(proof, commit, ledger, again=again)
     # A run cleans up behind itself when it is interrupted.
     before = {number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
+        if isinstance(proof, InParts):
+            return _prove_parts(proof, commit, ledger, again=again)
         return _prove_whole(proof)
     finally:
         for number, handler in before.items():
@@ -182,11 +225,39 @@ def _figure(proof: Proof | Whole, commit: str, ledger: Ledger, *, again: bool) -
 
 
 def _prove_whole(proof: Whole) -> str:
-    module, _, function = proof.target.partition(":")
     try:
-        return str(getattr(import_module(module), function)(progress.to_stderr))
+        return str(_named(proof.target)(progress.to_stderr))
     except Exception as exc:
-        raise FoundFailureError(str(exc).partition("\n")[0] or type(exc).__name__) from exc
+        raise FoundFailureError(_first_line(exc)) from exc
+
+
+def _prove_parts(proof: InParts, commit: str, ledger: Ledger, *, again: bool) -> str:
+    known = {} if again else ledger.done(proof.name, commit)
+    try:
+        with _named(proof.target)() as player:
+            return play_parts(proof.name, player, commit, ledger, known)
+    except Exception as exc:
+        raise FoundFailureError(_first_line(exc)) from exc
+
+
+def play_parts(name: str, player: Player, commit: str, ledger: Ledger, known: Mapping[str, int]) -> str:
+    """Play the parts that are not done; returns the figure. `known` is what the ledger remembers of earlier ones."""
+    counts = Counter(known)
+    for number, part in enumerate(player.parts[counts[_PARTS_DONE] :], counts[_PARTS_DONE] + 1):
+        progress.to_stderr(f"{name}: {part} ({number}/{len(player.parts)})")
+        counts.update(player.play(part, Random(f"{commit}/{name}/{part}")))
+        counts[_PARTS_DONE] = number
+        ledger.save(name, commit, dict(counts))
+    return player.figure(counts)
+
+
+def _named(target: str) -> Any:  # noqa: ANN401 - each kind of run has a signature of its own
+    module, _, function = target.partition(":")
+    return getattr(import_module(module), function)
+
+
+def _first_line(exc: Exception) -> str:
+    return str(exc).partition("\n")[0] or type(exc).__name__
 
 
 def _prove_blocks(proof: Proof, commit: str, ledger: Ledger, *, again: bool) -> str:

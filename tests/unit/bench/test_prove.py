@@ -1,15 +1,17 @@
 """Long runs: they can be stopped and go on, they end at a failure, and each leaves one line."""
 
 import json
+from collections.abc import Mapping
 from importlib import import_module
 from pathlib import Path
+from random import Random
 
 import pytest
 
 from bench import prove
 from bench.ledger import Ledger
 from bench.progress import Say
-from bench.prove import BLOCK, PROOFS, FoundFailureError, Proof, Runner, Stop, StoppedError, Whole
+from bench.prove import BLOCK, PROOFS, FoundFailureError, InParts, Proof, Runner, Stop, StoppedError, Whole
 
 COMMIT = "abc1234"
 NAME = "module:test_something"
@@ -118,8 +120,44 @@ def test_a_run_without_blocks_that_fails_says_why(monkeypatch: pytest.MonkeyPatc
     assert (status, line["figure"]) == (1, "FAILED: 3 requests failed")
 
 
-@pytest.mark.parametrize("run", [proof for proof in PROOFS if isinstance(proof, Whole)], ids=lambda run: run.name)
-def test_every_run_without_blocks_is_there(run: Whole) -> None:
+class Parts:
+    """A player of three parts; `fail_at` is the one that fails."""
+
+    parts = ("one", "two", "three")
+
+    def __init__(self, fail_at: str = "") -> None:
+        self.played: list[tuple[str, float]] = []
+        self._fail_at = fail_at
+
+    def play(self, part: str, rng: Random) -> Mapping[str, int]:
+        self.played.append((part, rng.random()))
+        if part == self._fail_at:
+            raise AssertionError(f"{part} does not hold")
+        return {"inputs": 5}
+
+    def figure(self, counts: Mapping[str, int]) -> str:
+        return f"{counts['inputs']} inputs"
+
+
+def play_three(ledger: Ledger, player: Parts) -> str:
+    return prove.play_parts("in-parts", player, COMMIT, ledger, ledger.done("in-parts", COMMIT))
+
+
+def test_a_run_in_parts_goes_on_with_the_part_that_was_under_way(ledger: Ledger) -> None:
+    whole, first, rest = Parts(), Parts(fail_at="two"), Parts()
+    with pytest.raises(AssertionError, match="two does not hold"):
+        play_three(ledger, first)
+    figure = play_three(ledger, rest)
+
+    assert figure == play_three(Ledger(ledger.proof, ledger.results / "other"), whole) == "15 inputs"
+    assert first.played[:1] + rest.played == whole.played
+    assert [part for part, _ in rest.played] == ["two", "three"]
+
+
+@pytest.mark.parametrize(
+    "run", [proof for proof in PROOFS if isinstance(proof, Whole | InParts)], ids=lambda run: run.name
+)
+def test_every_run_without_blocks_is_there(run: Whole | InParts) -> None:
     module, _, function = run.target.partition(":")
     assert callable(getattr(import_module(module), function))
 
