@@ -2,7 +2,8 @@
 
 Waits for a head under two bounds, both absolute: a connection at rest may idle, a head that has begun must be
 complete in time, however its bytes trickle. What is not HTTP is answered once and the connection closed, in a way that
-lets the answer arrive.
+lets the answer arrive. A sidecar that calls is told when we close between two requests, so that none is lost that was
+on its way.
 """
 
 from collections.abc import Callable
@@ -11,7 +12,7 @@ import trio
 
 from sidecar.codec.events import Chunk, End, Event, Head, Trailers
 from sidecar.codec.h1_server import H1Server
-from sidecar.errors import HEAD_TIMEOUT, Fault, ProxyError
+from sidecar.errors import HEAD_TIMEOUT, UPSTREAM_REFUSED, Fault, ProxyError
 from sidecar.model.messages import RequestHead
 from sidecar.proxy import exchange
 from sidecar.proxy.downstream import Http1Downstream, linger
@@ -67,6 +68,7 @@ class _Http1:
                     await self._refuse(exc.fault)
                 return  # a client that leaves between two requests loses nothing
             if head is None:
+                await self._part()
                 return
             self.limit = "idle"
             if worker.now() >= self.ends_s:
@@ -75,7 +77,7 @@ class _Http1:
             await exchange.serve(record, client, self.make_side(), worker)
             if client.cut:
                 return
-            if not codec.keep_alive or worker.draining:
+            if not codec.keep_alive or (worker.draining and not client.peer.principal):
                 await linger(client.stream, worker.limits.write_progress_s)
                 return
             client.events.clear()
@@ -123,6 +125,22 @@ class _Http1:
                 raise ProxyError(
                     HEAD_TIMEOUT, f"the request head did not arrive within {worker.limits.head_timeout_s:g}s"
                 )
+
+    async def _part(self) -> None:
+        """Close between two requests.
+
+        A request may be on its way, and HTTP/1.1 cannot say that it will not be taken: its sender would find a broken
+        connection, and must not repeat a POST. So another sidecar gets an answer ahead. Where no request is under way,
+        it closes the connection as it does with any that speaks unasked; a request that crosses it was provably not
+        taken, and is sent again elsewhere, as after HTTP/2's REFUSED_STREAM.
+        """
+        client, codec = self.client, self.codec
+        if not client.peer.principal or not codec.wants_input:
+            return
+        fault = UPSTREAM_REFUSED.saying("this connection was about to end when the request came")
+        head, body = reply(fault, to_mesh_peer=True)
+        client.stream.write(codec.encode_head(head) + codec.encode_chunk(body) + codec.encode_end())
+        await linger(client.stream, self.worker.limits.write_progress_s)
 
     def _record(self, head: RequestHead) -> HandOver:
         """The record of a new request, with what already came of its body."""

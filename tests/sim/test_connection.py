@@ -186,3 +186,75 @@ async def test_idle_connections_end_at_once_with_a_drain(autojump_clock: MockClo
         assert trio.current_time() == start
         assert mesh.worker.connections == 0
         nursery.cancel_scope.cancel()
+
+
+FRONTEND = "spiffe://mesh.local/ns/shop/sa/frontend"
+POST = b"POST / HTTP/1.1\r\nHost: orders\r\nContent-Length: 3\r\n\r\npay"
+
+
+async def told_to_go_elsewhere(mesh: MemoryMesh, stream: MemoryStream) -> None:
+    answer = await read_all(stream)
+    assert answer.startswith(b"HTTP/1.1 503 ")
+    assert b"\r\nx-mesh-untouched: 1\r\n" in answer
+    assert b"\r\nConnection: close\r\n" in answer
+    stream.close()
+    await trio.sleep(0.1)
+    assert mesh.worker.connections == 0
+
+
+@pytest.mark.parametrize("sent", [b"", POST])
+async def test_a_request_of_another_sidecar_that_crosses_the_end_of_its_connection_is_not_lost(
+    sent: bytes, autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        app = mesh.app("a")
+        mesh.configure(["a"])
+        stream = mesh.network.dial("proxy:1", principal=FRONTEND)
+        await stream.send(GET)
+        assert (await stream.receive()).endswith(b"ok")
+        mesh.worker.drain()
+        await trio.sleep(0.1)  # it was decided before the request came
+        stream.write(sent)
+
+        await told_to_go_elsewhere(mesh, stream)
+        assert len(app.seen) == 1
+        nursery.cancel_scope.cancel()
+
+
+async def test_another_sidecar_hears_of_the_end_though_its_last_answer_began_before_the_drain(
+    autojump_clock: MockClock,
+) -> None:
+    go = trio.Event()
+
+    async def slow(app: AppConnection, request: h11.Request, got: bytes) -> None:
+        head = h11.Response(status_code=200, headers=[("content-length", "2")])
+        await app.stream.send((app.http.send(head) or b"") + (app.http.send(h11.Data(data=b"o")) or b""))
+        await go.wait()
+        data = (app.http.send(h11.Data(data=b"k")) or b"") + (app.http.send(h11.EndOfMessage()) or b"")
+        await app.stream.send(data)
+
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        mesh.app("a", slow)
+        mesh.configure(["a"])
+        stream = mesh.network.dial("proxy:1", principal=FRONTEND)
+        await stream.send(GET)
+        assert b"Connection: close" not in await stream.receive()
+        mesh.worker.drain()
+        go.set()
+        assert await stream.receive() == b"k"
+        stream.write(POST)
+
+        await told_to_go_elsewhere(mesh, stream)
+        nursery.cancel_scope.cancel()
+
+
+async def test_another_sidecar_that_leaves_by_itself_is_told_nothing(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        mesh.configure([])
+        stream = mesh.network.dial("proxy:1", principal=FRONTEND)
+        stream.send_eof()
+        assert await read_all(stream) == b""
+        nursery.cancel_scope.cancel()
