@@ -13,6 +13,7 @@ from random import Random
 
 import trio
 
+from sidecar.app.trim import give_back_memory
 from sidecar.model.bootstrap import INBOUND_CAPTURE_LISTEN, OUTBOUND_CAPTURE_LISTEN, Bootstrap, HostPort
 from sidecar.model.clusters import ServiceKey
 from sidecar.model.snapshot import Snapshot
@@ -180,6 +181,7 @@ class DataPlane:
         try:
             async with trio.open_nursery() as background:
                 background.start_soon(self._reactor.run)
+                background.start_soon(give_back_memory)
                 for worker in self._workers:
                     background.start_soon(worker.run)
                 async with trio.open_nursery() as sides:
