@@ -75,6 +75,7 @@ TARGET_TOO_LONG = _bad_request(414, "the request target is longer than the limit
 HEAD_TOO_BIG = _bad_request(431, "the request head is larger than the limit")
 NOT_IMPLEMENTED = _bad_request(501, "the request asks for a coding or method that is not supported")
 VERSION_UNSUPPORTED = _bad_request(505, "the HTTP version is not supported")
+NO_TUNNEL = Fault("NR", Side.CLIENT, 405, True, "this port carries requests only")
 MISDIRECTED = Fault("NR", Side.CLIENT, 421, True, "this port of the service is not declared here")
 
 

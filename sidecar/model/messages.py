@@ -90,6 +90,11 @@ class RequestHead(Head):
         """True when a successful answer hands the connection over to another protocol."""
         return bool(self.upgrade) or self.method == b"CONNECT"
 
+    @property
+    def asks_for_bytes(self) -> bool:
+        """True for a plain CONNECT: what follows is a TCP connection's, of no protocol that was named."""
+        return self.method == b"CONNECT" and not self.upgrade
+
 
 class ResponseHead(Head):
     """A final response's head; `status` 200 to 599."""

@@ -39,7 +39,7 @@ from sidecar.proxy.edits import (
 from sidecar.proxy.filtering import filter_request
 from sidecar.proxy.grpc_reply import grpc_reply, grpc_trailers
 from sidecar.proxy.handover import HandOver, Sent
-from sidecar.proxy.judging import failed, judged, timed_out
+from sidecar.proxy.judging import failed, judged, timed_out, tunnel_refused
 from sidecar.proxy.outgoing import outgoing_head
 from sidecar.proxy.raw import raw_head
 from sidecar.proxy.relay import relay
@@ -141,6 +141,8 @@ class _Run:
         )
         if side.reporter == DESTINATION:
             record.span_id = trace.new_span_id(worker.rng)
+            # A CONNECT stream of a sidecar is its word for a TCP connection, and nobody's request.
+            record.raw = record.raw or (head.asks_for_bytes and bool(self.client.peer.principal))
         plan = record.route = await side.route(record, self.client.peer)
         return plan
 
@@ -235,6 +237,8 @@ class _Run:
             record.fault = RETRY_LIMIT
         if record.tunnelled:
             await tunnel(record, self.client, lease, answer, self.side, worker)
+        elif record.raw:
+            raise tunnel_refused(record, answer)
         else:
             try:
                 trailers = await relay(record, self.client, lease, answer, worker)

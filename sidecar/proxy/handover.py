@@ -44,8 +44,8 @@ class HandOver:
         grpc: A call of gRPC; `grpc_told` is the status that its endpoint gave, once it has.
         filters: What the answer's head goes through: the backend's filters, then the rule's.
         outgoing: The head to send upstream: `head` after the filters of the rule and of the backend.
-        raw: A TCP connection, for which `head` only stands; `server_name` is what its ClientHello asked for, if it
-            is TLS.
+        raw: A TCP connection, for which `head` only stands, or of which another sidecar's CONNECT stream tells;
+            `server_name` is what its ClientHello asked for, if it is TLS.
         tcp_told: Bytes in and out of a TCP connection that observers have heard of; None before it had its endpoint.
         tunnelled: The upstream switched protocols: what is counted as body is a tunnel's.
         bytes_in, bytes_out: Body bytes from and to the client.

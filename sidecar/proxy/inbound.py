@@ -1,15 +1,16 @@
 """The called app's side: who may call, and on to the app.
 
-The ServerName of the connection names a declared port; any other is refused. Authorization knows the verified peer.
+The ServerName of the connection names a declared port; any other is refused. Authorization knows the verified peer. On
+a port that declares HTTP no peer gets a tunnel of bytes, so that what is asked of requests cannot be escaped.
 The app's hop is dialled again only when nothing was written, and times out at twice the caller's patience, so that the
 caller's side decides.
 """
 
 from dataclasses import dataclass
 
-from sidecar.errors import DENIED, MISDIRECTED, ProxyError
+from sidecar.errors import DENIED, MISDIRECTED, NO_TUNNEL, ProxyError
 from sidecar.model.bootstrap import InboundPort, NodeInfo
-from sidecar.model.clusters import ClusterKey, Endpoint, ServiceKey
+from sidecar.model.clusters import ClusterKey, Endpoint, Protocol, ServiceKey
 from sidecar.model.live import LiveRegistry
 from sidecar.model.messages import Fields
 from sidecar.model.policies import Ejection, Limits, Retries, RetryOn, Timeouts, TrafficPolicy
@@ -25,6 +26,9 @@ from sidecar.transport.stream import Peer
 
 # The caller's side decides how long a body may pause; this only ends what nobody waits for any more. Kuma's figure.
 STREAM_IDLE_S = 3600.0
+
+# What speaks these is only ever read as requests: bytes in a tunnel would reach the app past all that is asked of them.
+_REQUESTS_ONLY = (Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC)
 
 APP = "app"  # the endpoint's id in logs and /clusters
 
@@ -86,6 +90,12 @@ class Inbound:
             worker.observer.shadowed("AuthorizationPolicy", target.service, "deny")
         if not verdict.allowed:
             raise ProxyError(DENIED, verdict.sentence)
+        protocol = target.plan.backends[0].protocol
+        if protocol in _REQUESTS_ONLY and record.head.asks_for_bytes:
+            raise ProxyError(
+                NO_TUNNEL,
+                f"the port is declared {protocol.value}, which carries requests: CONNECT is for tcp, tls and auto",
+            )
         return target.plan
 
     def ends_at(self, record: HandOver, plan: RoutePlan, peer: Peer) -> float | None:

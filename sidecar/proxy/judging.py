@@ -3,13 +3,24 @@
 Asked by exchange.py after each try. gRPC tells by its own statuses (policy/grpc.py), everything else by HTTP's.
 """
 
-from sidecar.errors import CONNECT_TIMEOUT, QUEUE_TIMEOUT, REQUEST_TIMEOUT, TRY_TIMEOUT, Fault
+from dataclasses import replace
+
+from sidecar.errors import (
+    CONNECT_FAILED,
+    CONNECT_TIMEOUT,
+    DENIED,
+    QUEUE_TIMEOUT,
+    REQUEST_TIMEOUT,
+    TRY_TIMEOUT,
+    Fault,
+    ProxyError,
+)
 from sidecar.model.messages import ResponseHead
 from sidecar.policy import grpc
-from sidecar.policy.retry import Failure
+from sidecar.policy.retry import Failure, GiveUp
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.pool import Pool
-from sidecar.proxy.replies import UNTOUCHED
+from sidecar.proxy.replies import FLAGS, UNTOUCHED
 
 
 def judged(record: HandOver, answer: ResponseHead) -> Failure | None:
@@ -40,3 +51,16 @@ def timed_out(record: HandOver, pool: Pool, now_s: float) -> Fault:
         took_s = now_s - record.started_s
         return REQUEST_TIMEOUT.saying(f"the service did not answer within {took_s:.3g}s")
     return TRY_TIMEOUT
+
+
+def tunnel_refused(record: HandOver, answer: ResponseHead) -> ProxyError:
+    """What an answer means in the place of a TCP connection's tunnel: its client reads no heads, so we tell it here."""
+    exchange, endpoint = record.exchange, record.endpoint
+    assert exchange is not None
+    assert endpoint is not None
+    fault = DENIED if answer.status == 403 else CONNECT_FAILED
+    if exchange.denied is GiveUp.ATTEMPTS:
+        fault = replace(fault, flag=f"URX,{fault.flag}")
+    told = (answer.get(FLAGS) or b"no flag")[:32].decode("ascii", "replace")
+    sentence = f"the sidecar of endpoint {endpoint.id} at {endpoint.address} refused the connection"
+    return ProxyError(fault, f"{sentence}: {answer.status} {told}")

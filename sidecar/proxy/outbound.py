@@ -58,7 +58,7 @@ class Outbound:
         if snapshot.knows(key) is Known.FOUND:
             self.service = key  # not before: it becomes a label of metrics, which clients must not make up
         number = port or _only_port(snapshot, key)
-        if head.method == b"CONNECT" and not head.upgrade:
+        if head.asks_for_bytes:
             return self._route_bytes(record, key, number)
         table = worker.router.table(snapshot, key, number)
         if table is None:

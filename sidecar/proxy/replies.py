@@ -27,6 +27,8 @@ def reply(fault: Fault, *, denied: str = "", to_mesh_peer: bool = False) -> tupl
     """
     body = f"{fault.sentence} (meshctl explain flag {fault.flag.partition(',')[0]})\n".encode()
     fields: Fields = [(b"content-type", b"text/plain; charset=utf-8"), (FLAGS, fault.flag.encode())]
+    if fault.status == 405:
+        fields.append((b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))  # RFC 9110 section 15.5.6 wants it
     if denied:
         fields.append((DENIED, denied.encode()))
     if to_mesh_peer and fault.upstream_untouched and fault.status in (503, 504):

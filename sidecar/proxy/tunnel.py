@@ -46,6 +46,7 @@ async def tunnel(
     record.sent_downstream = Sent.BODY
     await client.push()
     carrier = _Tunnel(record, client, lease, side, worker)
+    record.raw = record.raw or record.head.asks_for_bytes
     if record.raw:
         record.tcp_told = (0, 0)
         worker.observer.tcp_opened(describe(record, client.peer, side, worker))

@@ -20,7 +20,7 @@ def wire_for(protocol: Protocol, head: RequestHead) -> Wire:
     itself, except that an upgrade goes by HTTP/1.1, which every server that knows upgrades understands, while few take
     an extended CONNECT.
     """
-    if protocol in _OPAQUE or (head.method == b"CONNECT" and not head.upgrade):
+    if protocol in _OPAQUE or head.asks_for_bytes:
         return Wire.RAW
     if protocol in _HTTP2:
         return Wire.H2

@@ -103,6 +103,8 @@ class Told(Observer):
     done: list[RequestDone] = field(default_factory=list)
     ejections: list[Ejected] = field(default_factory=list)
     dials: list[str] = field(default_factory=list)
+    tcp: list[str] = field(default_factory=list)  # TCP connections that have their endpoint: who tells it
+    detected: list[str] = field(default_factory=list)
 
     def request_done(self, done: RequestDone) -> None:
         self.done.append(done)
@@ -112,6 +114,12 @@ class Told(Observer):
 
     def upstream_dialled(self, cluster: ClusterKey, result: str) -> None:
         self.dials.append(f"{cluster} {result}")
+
+    def tcp_opened(self, done: RequestDone) -> None:
+        self.tcp.append(done.reporter)
+
+    def protocol_detected(self, listener: str, kind: str) -> None:
+        self.detected.append(f"{listener} {kind}")
 
 
 @dataclass
