@@ -5,6 +5,7 @@ for a connection (here), HTTP/2 one for each stream (`mux_server.py`), raw TCP o
 Turns stream failures into CLIENT_GONE; decides nothing.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
@@ -153,6 +154,7 @@ class Http1Downstream:
         """See `Downstream`."""
         self._out.append(self.codec.encode_tunnel(head))
         self._tunnel = True
+        self._progress_s = math.inf  # a tunnel has its idle time, for both directions together
         self.events.extend(self.codec.tunnel_held())
 
     def put_chunk(self, data: bytes) -> None:

@@ -45,7 +45,7 @@ async def serve(stream: Stream, side: Side, worker: Worker, *, first: bytes = b"
         record = HandOver(worker.snapshot, raw_head(), worker.now(), body_complete=True)
         record.raw = True
         record.server_name = name
-        client = RawDownstream(stream, worker.limits.write_progress_s, first)
+        client = RawDownstream(stream, first)
         await exchange.serve(record, client, side, worker)
     except StreamBroken:
         pass  # it left before it said what it wanted

@@ -33,9 +33,10 @@ class MuxEnd:
         number: The stream's; 0 before it has begun.
         lost: What ended it before its message did; raised by whoever waits.
         owed: Flow-control bytes received and not credited yet; what is left goes back to the connection at the end.
+        progress_s: How long the peer may take nothing of it. A tunnel has its idle time instead, for both directions.
     """
 
-    __slots__ = ("_ending", "_out", "_wake", "_watch", "events", "link", "lost", "number", "owed")
+    __slots__ = ("_ending", "_out", "_wake", "_watch", "events", "link", "lost", "number", "owed", "progress_s")
 
     half_closes = True
 
@@ -45,6 +46,7 @@ class MuxEnd:
         self.events: deque[Event] = deque()
         self.lost: ProxyError | None = None
         self.owed = 0
+        self.progress_s = link.progress_s
         self._out: deque[bytes] = deque()
         self._ending: list[tuple[bytes, bytes]] | None = None
         self._wake: trio.Event | None = None
@@ -136,19 +138,19 @@ class MuxEnd:
         """Send the head, if one is due."""
 
     async def _room(self) -> None:
-        """Wait until the peer has made room. Raises ProxyError after `write_progress_s` without any."""
+        """Wait until the peer has made room. Raises ProxyError after `progress_s` without any."""
         link = self.link
         link.write()  # a head that waits for no window must not wait for one
         link.starved.add(self)
         try:
-            with trio.move_on_after(link.progress_s):
+            with trio.move_on_after(self.progress_s):
                 while self.lost is None and link.codec.send_room(self.number) <= 0:
                     await self._woken()  # what the peer sends wakes us too, and is no room
                 return
         finally:
             link.starved.discard(self)
         if self.lost is None and link.codec.send_room(self.number) <= 0:
-            problem = link.blame(f"the peer took nothing of the stream for {link.progress_s:g}s", False)
+            problem = link.blame(f"the peer took nothing of the stream for {self.progress_s:g}s", False)
             link.codec.reset(self.number, CANCEL)
             link.write()
             self.lose(problem)

@@ -28,11 +28,12 @@ class MuxUpstream:
     Attributes:
         rest_s: When its last exchange ended, monotonic seconds.
         promised: Streams that were lent and have not begun yet.
+        tunnels: Streams that are lent as tunnels of bytes.
         used: Exchanges it has carried.
         heard: The endpoint has sent something, its SETTINGS first; or the connection is over.
     """
 
-    __slots__ = ("_now", "codec", "endpoint", "heard", "link", "promised", "rest_s", "used")
+    __slots__ = ("_now", "codec", "endpoint", "heard", "link", "promised", "rest_s", "tunnels", "used")
 
     def __init__(
         self, stream: Stream, endpoint: Endpoint, observer: Observer, now: Callable[[], float], limits: ProcessLimits
@@ -42,6 +43,7 @@ class MuxUpstream:
         self.link = MuxLink(stream, self.codec, observer, now, self._blame, limits)
         self.rest_s = now()
         self.promised = 0
+        self.tunnels = 0
         self.used = 0
         self._now = now
         self.heard = trio.Event()
@@ -99,16 +101,18 @@ class MuxUpstream:
 class MuxLease(MuxEnd):
     """One exchange on one stream of a connection; see `Lease`."""
 
-    __slots__ = ("_connection", "_head", "_over", "_wants_trailers", "fresh")
+    __slots__ = ("_connection", "_head", "_over", "_tunnel", "_wants_trailers", "fresh")
 
-    def __init__(self, connection: MuxUpstream, *, fresh: bool) -> None:
+    def __init__(self, connection: MuxUpstream, *, fresh: bool, tunnel: bool = False) -> None:
         super().__init__(connection.link, 0)
         self.fresh = fresh
         self._connection = connection
         self._head: RequestHead | None = None
         self._wants_trailers = False
         self._over = False
+        self._tunnel = tunnel
         connection.promised += 1
+        connection.tunnels += tunnel
 
     @property
     def endpoint(self) -> Endpoint:
@@ -124,6 +128,8 @@ class MuxLease(MuxEnd):
         """See `Lease`."""
         self._head = head
         self._wants_trailers = wants_trailers
+        if head.opens_tunnel:
+            self.progress_s = math.inf
 
     def put_end(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """See `Lease`."""
@@ -152,6 +158,7 @@ class MuxLease(MuxEnd):
             return
         self._over = True
         connection = self._connection
+        connection.tunnels -= self._tunnel
         if self.number:
             connection.over(self)
         else:
@@ -191,10 +198,14 @@ class MuxLease(MuxEnd):
                 raise ProxyError(UPSTREAM_REFUSED, f"the connection to endpoint {self.endpoint.id} is about to end")
             self.number = connection.codec.send_request(head, end=end, wants_trailers=self._wants_trailers)
         except ValueError as exc:
-            self._over = True
+            self._never_began()
             raise ProxyError(UPSTREAM_PROTOCOL, f"HTTP/2 cannot carry the request: {exc}") from None
         except ProxyError:
-            self._over = True
+            self._never_began()
             raise
         connection.used += 1
         connection.link.ends[self.number] = self
+
+    def _never_began(self) -> None:
+        self._over = True
+        self._connection.tunnels -= self._tunnel

@@ -63,6 +63,7 @@ class Http2Downstream(MuxEnd):
     def put_tunnel(self, head: ResponseHead) -> None:
         """See `Downstream`."""
         self._head = head
+        self.progress_s = math.inf
 
     def put_end(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """See `Downstream`."""

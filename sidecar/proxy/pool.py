@@ -117,7 +117,7 @@ class Pool:
         over_mesh = isinstance(hop, Mesh)
         if wire is Wire.H2 or (wire is Wire.RAW and over_mesh):
             if not isinstance(hop, Mesh) or "h2" in hop.alpn:
-                return await self._shared.lease(cluster, endpoint, policy)
+                return await self._shared.lease(cluster, endpoint, policy, tunnel=wire is Wire.RAW)
             wire = Wire.H1  # the sidecar over there speaks no HTTP/2 yet: it translates, or refuses
         await self._place(cluster, use, policy)
         try:

@@ -5,6 +5,7 @@ then runs a tunnel. `RawDownstream` is the client's end, `RawLease` the endpoint
 request is a real CONNECT stream of HTTP/2.
 """
 
+import math
 from collections import deque
 from collections.abc import Callable, Iterable
 
@@ -25,16 +26,18 @@ def raw_head(authority: bytes = b"") -> RequestHead:
 
 
 class RawDownstream:
-    """A client that speaks no HTTP; see `Downstream`. `first`: bytes that were read from it already."""
+    """A client that speaks no HTTP; see `Downstream`. `first`: bytes that were read from it already.
 
-    __slots__ = ("_ending", "_events", "_out", "_progress_s", "_refused", "cut", "stream")
+    It may take its time: a database's client that reads a cursor row by row is no attacker, and its tunnel has an idle
+    time of its own.
+    """
+
+    __slots__ = ("_ending", "_events", "_out", "_refused", "cut", "stream")
 
     wants_trailers = False
 
-    def __init__(self, stream: Stream, progress_s: float, first: bytes = b"") -> None:
-        """`progress_s`: as `ProcessLimits.write_progress_s`."""
+    def __init__(self, stream: Stream, first: bytes = b"") -> None:
         self.stream = stream
-        self._progress_s = progress_s
         self.cut = False
         self._events: deque[Event] = deque()
         if first:
@@ -99,9 +102,9 @@ class RawDownstream:
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
         if not self.stream.write(data):
-            await until_queued(self.stream, HIGH_WATER_BYTES, self._progress_s)
+            await until_queued(self.stream, HIGH_WATER_BYTES, math.inf)
         if self._ending:
-            await until_queued(self.stream, 0, self._progress_s)
+            await until_queued(self.stream, 0, math.inf)
             self.stream.send_eof()
 
     def close_after(self) -> None:

@@ -20,7 +20,10 @@ from sidecar.transport.stream import Stream
 
 APP_IDLE_S = 30.0  # HTTP/2 says GOAWAY before it closes, so that an idle connection costs no request
 MESH_IDLE_S = 300.0
-MAX_PER_ENDPOINT = 64  # connections of 100 streams each; more is a leak
+# A tunnel may rest for an hour with a window full of bytes that its reader does not take. So many leave one window's
+# worth of the connection's own (codec/h2_library.py) free, or else the rest of some would be everybody's.
+MAX_TUNNELS = 15  # of one connection: 64 KiB each, of 1 MiB
+MAX_PER_ENDPOINT = 256  # connections of 100 streams, or 15 tunnels, each; more is a leak
 
 _Key = tuple[ClusterKey, str, int, Hop]
 Dial = Callable[[ClusterLive, Endpoint, TrafficPolicy], Awaitable[Stream]]
@@ -58,16 +61,18 @@ class SharedConnections:
         self._connections: dict[_Key, list[MuxUpstream]] = {}
         self._dialling: dict[_Key, _Dialling] = {}
 
-    async def lease(self, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy) -> MuxLease:
-        """A stream to `endpoint`. Raises ProxyError: as `Pool.lease`."""
+    async def lease(
+        self, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy, *, tunnel: bool = False
+    ) -> MuxLease:
+        """A stream to `endpoint`, for a tunnel of bytes or for a request. Raises ProxyError: as `Pool.lease`."""
         key = (cluster.key, endpoint.host, endpoint.port, endpoint.hop)
         while True:
             for connection in self._connections.get(key, ()):
-                if connection.room > 0:
-                    return MuxLease(connection, fresh=connection.used == 0)
+                if connection.room > 0 and (not tunnel or connection.tunnels < MAX_TUNNELS):
+                    return MuxLease(connection, fresh=connection.used == 0, tunnel=tunnel)
             dialling = self._dialling.get(key)
             if dialling is None:
-                return MuxLease(await self._connect(key, cluster, endpoint, policy), fresh=True)
+                return MuxLease(await self._connect(key, cluster, endpoint, policy), fresh=True, tunnel=tunnel)
             await dialling.done.wait()
             if dialling.problem is not None:
                 raise ProxyError(dialling.problem.fault)

@@ -1,5 +1,6 @@
 """Data planes on real sockets, in the test's own process: sidecars on loopback with port 0, and raw apps to call."""
 
+import socket
 import traceback
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -108,9 +109,18 @@ def inbound_bootstrap(service: str, app: HostPort, port: int = 8080, mtls: MtlsM
 
 @asynccontextmanager
 async def running(
-    bootstrap: Bootstrap, snapshot: Snapshot, identity: Identity | None = None, seed: int = 1
+    bootstrap: Bootstrap,
+    snapshot: Snapshot,
+    identity: Identity | None = None,
+    seed: int = 1,
+    *,
+    sends_bytes: int = 0,
 ) -> AsyncIterator[Plane]:
-    """Run a data plane; ends with its connections."""
+    """Run a data plane; ends with its connections.
+
+    Args:
+        sends_bytes: How much the kernel may hold for a slow client; 0: as usual, which is megabytes.
+    """
     told = Told()
     bugs: list[BaseException] = []
     plane = DataPlane(bootstrap, told, Random(seed), None, bugs.append)
@@ -118,6 +128,8 @@ async def running(
     if identity is not None:
         plane.identify(Contexts(identity))
     bound = bind_all(bootstrap)
+    for one in bound if sends_bytes else ():
+        one.sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, sends_bytes)
     async with trio.open_nursery() as nursery:
         nursery.start_soon(plane.run, bound)
         yield Plane(plane, told, [one.sock.getsockname()[:2] for one in bound])
