@@ -126,6 +126,12 @@ PROOFS: tuple[Run, ...] = (
         ),
     ),
     Whole(
+        "rolling-restart",
+        "no request is lost and none done twice while replicas restart: HTTP/1.1, HTTP/2 and gRPC at 300 a second",
+        "tests.rolling.run:prove",
+        "50,400 requests, 20 restarts; 3 minutes",
+    ),
+    Whole(
         "h2load",
         "no request fails over HTTP/2: 50 connections of 10 streams, through one sidecar and through two",
         "tests.interop.h2load:prove",
