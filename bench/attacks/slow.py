@@ -7,12 +7,15 @@ from collections.abc import Mapping
 from time import monotonic
 
 import trio
+from h2.config import H2Configuration
+from h2.connection import H2Connection
+from h2.events import RequestReceived, StreamReset
 
 from bench.attacks.service import Behaviours, Client
 from bench.attacks.site import Site
 from bench.attacks.table import Attack, Expect, Outcome
 from bench.attacks.turn import Turn
-from bench.attacks.wire import GONE, H2Peer, Stream, exchange, http2, status
+from bench.attacks.wire import GONE, H2Peer, Stream, answer, exchange, http2, status, whole
 from tests.support.http2 import GET, POST, data, settings, window
 
 MIB = 1024 * 1024
@@ -286,6 +289,56 @@ async def slow_consumers(site: Site, turn: Turn, number: int) -> None:
     turn.count("right", int(digest.hexdigest() == wanted))
 
 
+NEIGHBOUR_S = 2.0  # a small answer of a service that gives it at once; nothing of it is slow
+
+
+async def slow_neighbours(site: Site, turn: Turn, number: int) -> None:
+    """Clients that take nothing share the connections to an HTTP/2 service with one who asks and reads."""
+    if number == 0:
+        while not turn.over:
+            stream = await site.plain(site.http2)
+            began_s = trio.current_time()
+            async with stream:
+                got = await answer(stream, b"GET /0 HTTP/1.1\r\nHost: x\r\n\r\n", 5.0)
+            took_s = trio.current_time() - began_s
+            turn.most("seconds of a neighbour", took_s)
+            turn.expect(whole(got) and took_s < NEIGHBOUR_S, f"{took_s:.1f} s: {got[:40]!r}")
+            await trio.sleep(0.2)
+        return
+    async with http2(site, own=settings((4, 0)), port=site.http2) as peer:
+        for stream in range(1, 40, 2):
+            await turn.pace()
+            await peer.send(peer.wire.headers(stream, _get("/1"), end=True))
+        await peer.until(lambda: False, turn.ends_s - trio.current_time())
+
+
+async def _sized_frames(client: Client) -> None:
+    """HTTP/2 with windows as they should be obeyed: as many MiB as the path says, else two bytes."""
+    http = H2Connection(H2Configuration(client_side=False))
+    http.initiate_connection()
+    left: dict[int, int] = {}
+    while True:
+        for stream, size in list(left.items()):
+            while size and (room := min(size, http.local_flow_control_window(stream), 16_384)):
+                http.send_data(stream, _PATTERN[:room], end_stream=room == size)
+                size -= room
+            left[stream] = size
+            if not size:
+                del left[stream]
+        await client.stream.send_all(http.data_to_send())
+        piece = await client.stream.receive_some(65536)
+        if not piece:
+            return
+        for event in http.receive_data(bytes(piece)):
+            if isinstance(event, RequestReceived):
+                path = dict(event.headers)[b":path"].decode()
+                size = int(path[1:] or 0) * MIB or 2
+                http.send_headers(event.stream_id, [(":status", "200"), ("content-length", str(size))])
+                left[event.stream_id] = size
+            elif isinstance(event, StreamReset):
+                left.pop(event.stream_id, None)
+
+
 def _clients(long: bool) -> int:
     return CLIENTS if long else SHORT_CLIENTS
 
@@ -298,6 +351,11 @@ def _all_right(outcome: Outcome) -> list[str]:
     if outcome.seen.counts["right"] != outcome.parallel:
         found.append(f"{outcome.seen.counts['right']} of {outcome.parallel} bodies are right")
     return found
+
+
+def _neighbours(long: bool) -> int:
+    """20 streams each: the first one fills 1 MiB with the 64 KiB that each stream may have on the way."""
+    return 8 if long else 3
 
 
 _SIZED = Behaviours(http1=_sized)
@@ -318,4 +376,6 @@ SLOW = (
            _SIZED, units_per_s=2000),
     Attack("17", "slow-consumers", "at most 256 KiB each; every SHA-256 right", slow_consumers, _all_right, _SIZED,
            connections=_clients, once=True, units_per_s=2000),
+    Attack("17", "slow-neighbours", "a small answer within 2 s beside clients that take nothing", slow_neighbours,
+           behaviours=Behaviours(http2=_sized_frames), connections=_neighbours, units_per_s=2000, once=True, short_s=4.0),
 )  # fmt: skip

@@ -17,7 +17,8 @@ from sidecar.codec.grammar import HEAD_MAX_BYTES
 
 STREAMS_MAX = 100  # open at once, as every proxy's default
 STREAM_WINDOW_BYTES = 65_535  # what one stream may have on the way to a slow reader
-CONNECTION_WINDOW_BYTES = 1024 * 1024  # and all of a connection
+CONNECTION_WINDOW_BYTES = 1024 * 1024  # and all of a client's connection
+_WINDOW_MAX_BYTES = 2**31 - 1
 HEADER_TABLE_BYTES = 4096  # HPACK, each direction; we never use more, whatever the peer offers
 # A header list above HEAD_MAX_BYTES costs its stream; one above this is not even decoded, which costs the connection.
 DECODED_MAX_BYTES = 80 * 1024
@@ -71,8 +72,18 @@ def library_connection(*, client: bool, streams_max: int) -> tuple[H2Connection,
     # Announced, but counted by us: above its own limit the library ends the connection, where one stream is enough.
     library.local_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 2**31 - 1
     library.local_settings.acknowledge()
-    library.increment_flow_control_window(CONNECTION_WINDOW_BYTES - STREAM_WINDOW_BYTES)
+    library.increment_flow_control_window(_connection_window(client, streams_max) - STREAM_WINDOW_BYTES)
     return library, reader
+
+
+def _connection_window(client: bool, streams_max: int) -> int:
+    """What all streams of a connection may have on the way.
+
+    Strangers share a connection to an endpoint: if those who do not read could fill its window, all would stand still
+    with them. So there is room for each stream's own. A client's connection holds up nobody but that client.
+    """
+    all_streams = streams_max * STREAM_WINDOW_BYTES if client else 0
+    return min(max(all_streams, CONNECTION_WINDOW_BYTES), _WINDOW_MAX_BYTES)
 
 
 def settings_to_heed(frame: wire.Frame) -> bytes:
