@@ -1,7 +1,8 @@
 """The choices of the interop matrix, and which of them do not go together, each with its reason.
 
 A case is (client, transport, upstream, feature). A transport is what the client speaks, the hop, and what the upstream
-speaks: `h1-h2c` is one sidecar that translates, `h1-mesh-h1` two with HTTP/2 over mutual TLS between them.
+speaks: `h1-h2c` is one sidecar that translates, `h1-mesh-h1` two with HTTP/2 over mutual TLS between them, `h1-auto-h1`
+one that was told nothing about the upstream's port.
 """
 
 from dataclasses import dataclass
@@ -24,22 +25,26 @@ CLIENT_SPEAKS = {
 
 @dataclass(frozen=True)
 class Transport:
-    """How a client's bytes get to the upstream."""
+    """How a client's bytes get to the upstream.
+
+    Attributes:
+        hop: The service of world.py: `plain` dials the upstream, `meshed` the other sidecar, `auto` the upstream, whose
+            port declares no protocol: what the client speaks is what it gets.
+    """
 
     client: str
-    mesh: bool
+    hop: str
     upstream: str
 
     @property
     def name(self) -> str:
         """As it stands in test names."""
-        return "-".join((self.client, *(("mesh",) if self.mesh else ()), self.upstream))
+        return "-".join((self.client, *_IN_NAMES[self.hop], self.upstream))
 
 
-TRANSPORTS = {
-    transport.name: transport
-    for transport in (Transport(client, mesh, up) for mesh in (False, True) for client in (H1, H2) for up in (H1, H2))
-}
+_IN_NAMES = {"plain": (), "meshed": ("mesh",), "auto": ("auto",)}
+_WAYS = [Transport(client, hop, up) for hop in ("plain", "meshed") for client in (H1, H2) for up in (H1, H2)]
+TRANSPORTS = {way.name: way for way in (*_WAYS, Transport(H1, "auto", H1), Transport(H2, "auto", H2))}
 PLAIN_FEATURES = (
     *("get", "query", "big", "post", "chunked", "continue", "trailers", "head", "204", "304", "range", "103", "close"),
 )

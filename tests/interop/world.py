@@ -1,7 +1,8 @@
 """Everything that the interop tests talk to: upstreams, and two sidecars between which there is mutual TLS.
 
-The calling sidecar has a listener for each (upstream, version): once as service `plain`, which it dials itself, and
-once as service `meshed`, which stands behind the called sidecar. Static folder, no control plane.
+The calling sidecar has a listener for each (upstream, version): as service `plain`, which it dials itself, as `auto`,
+which is the same without a declared protocol, and as `meshed`, which stands behind the called sidecar. Static folder,
+no control plane.
 """
 
 import json
@@ -21,6 +22,7 @@ from tests.support import pki
 from tests.support.processes import BIN
 
 _PROTOCOL = {H1: "http", H2: "http2"}
+SERVICES = ("plain", "meshed", "auto")
 
 
 @dataclass
@@ -64,7 +66,7 @@ class World:
         """What a client sees through us."""
         self.farm.need(upstream)
         port = self.farm.ports[upstream, transport.upstream]
-        return _run(client, transport.client, self.sidecars.port(port, meshed=transport.mesh), ask)
+        return _run(client, transport.client, self.sidecars.port(port, transport.hop), ask)
 
 
 def _run(client: str, version: str, port: int, ask: Ask) -> Record:
@@ -89,19 +91,15 @@ class Sidecars:
             calling = self._start(folder, "calling", _calling(folder, protocols))
             called.until_listening(inbound)
             for port in protocols:
-                calling.until_said(rf"^listening outbound meshed\S*:{port} ")
+                calling.until_said(rf"^listening outbound {SERVICES[-1]}\S*:{port} ")
         except BaseException:
             self.stop()
             raise
         self._ports = calling.listening()
 
-    def port(self, upstream_port: int, *, meshed: bool) -> int:
-        """Where the calling sidecar listens for an upstream's port."""
-        service = "meshed" if meshed else "plain"
-        [port] = [
-            port for name, port in self._ports.items() if f" {service}." in name and name.endswith(f":{upstream_port}")
-        ]
-        return port
+    def port(self, upstream_port: int, service: str) -> int:
+        """Where the calling sidecar listens for an upstream's port; `service` is one of SERVICES."""
+        return self._ports[f"outbound {service}.shop:{upstream_port}"]
 
     def stop(self) -> None:
         """End both."""
@@ -142,21 +140,27 @@ def _called(folder: Path, protocols: dict[int, str], inbound: int) -> dict[str, 
 def _calling(folder: Path, protocols: dict[int, str]) -> dict[str, Any]:
     upstreams = [
         {"service": f"{service}.shop", "port": port, "listen": "127.0.0.1:0"}
-        for service in ("plain", "meshed")
+        for service in SERVICES
         for port in protocols
     ]
     return {**_common(folder, "frontend"), "outbound": {"listen": [], "upstreams": upstreams}}
 
 
 def _write_resources(folder: Path, protocols: dict[int, str], inbound: int) -> None:
-    ports = [{"port": port, "protocol": protocol} for port, protocol in protocols.items()]
+    declared = [{"port": port, "protocol": protocol} for port, protocol in protocols.items()]
+    silent = [{"port": port} for port in protocols]
     resources = folder / "mesh.d"
     resources.mkdir()
-    for service, more in (("plain", {}), ("meshed", {"inbound": inbound, "account": "meshed"})):
+    own: dict[str, dict[str, Any]] = {
+        "plain": {"ports": declared},
+        "meshed": {"ports": declared, "inbound": inbound, "account": "meshed"},
+        "auto": {"ports": silent},
+    }
+    for service in SERVICES:
         document = {
             "apiVersion": "sidecar-mesh.dev/v1alpha1",
             "kind": "Workload",
             "metadata": {"name": f"{service}-1", "namespace": "shop"},
-            "spec": {"service": service, "address": "127.0.0.1", "ports": ports, **more},
+            "spec": {"service": service, "address": "127.0.0.1", **own[service]},
         }
         (resources / f"{service}.yaml").write_text(json.dumps(document, indent=1))
