@@ -65,6 +65,7 @@ OVERFLOW = Fault("UO", Side.SELF, 503, True, "the service already has as many re
 RETRY_LIMIT = Fault("URX", Side.SELF, 503, False, "every allowed try failed")
 RATE_LIMITED = Fault("RL", Side.SELF, 429, True, "too many requests")
 DENIED = Fault("RBAC", Side.SELF, 403, True, "the caller may not call this service")
+BROKEN_OFF = Fault("LR", Side.SELF, 503, False, "this sidecar ended before the request did")
 CLIENT_GONE = Fault("DC", Side.CLIENT, 0, False, "the client left before the answer was complete")
 
 MALFORMED = _bad_request(400, "the request was not valid HTTP")

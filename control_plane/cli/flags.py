@@ -205,6 +205,20 @@ PAGES: tuple[FlagPage, ...] = (
         ),
     ),
     FlagPage(
+        "LR",
+        "local reset",
+        "The sidecar itself broke the request off: its drain time was over, it was told to end at once, or a bug.",
+        (
+            "a request that takes longer than limits.drainTimeout (30s) was under way when the sidecar was stopped",
+            "a second signal: the person or the platform did not want to wait",
+            "a bug, in which case a line with its place stands on stderr",
+        ),
+        (
+            "raise limits.drainTimeout, and the platform's grace period with it (terminationGracePeriodSeconds)",
+            "look at the sidecar's stderr around the time of the line",
+        ),
+    ),
+    FlagPage(
         "RL",
         "rate limited",
         "A rate limit refused the request. This version sets none itself: a newer sidecar did.",

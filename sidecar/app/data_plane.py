@@ -19,6 +19,7 @@ from sidecar.model.clusters import ServiceKey
 from sidecar.model.snapshot import Snapshot
 from sidecar.proxy.inbound import targets
 from sidecar.proxy.listener import Captured, Listeners
+from sidecar.proxy.places import Places
 from sidecar.proxy.redirected import Redirected
 from sidecar.proxy.worker import Directory, Worker
 from sidecar.telemetry.observer import Observer
@@ -143,7 +144,7 @@ class DataPlane:
         self.contexts: Contexts | None = None
         dialer = SocketDialer(self._reactor, self._client_context)
 
-        def worker() -> Worker:
+        def worker(places: Places | None = None) -> Worker:
             return Worker(
                 bootstrap.node,
                 dialer,
@@ -154,12 +155,13 @@ class DataPlane:
                 limits=bootstrap.limits,
                 directory=directory,
                 sample=bootstrap.tracing.sample if bootstrap.tracing is not None else 0.0,
+                places=places,
             )
 
         outbound = bootstrap.outbound
         self.worker = worker()
         both = bootstrap.inbound is not None and (outbound.listen or outbound.upstreams)
-        self.inbound_worker = worker() if both else self.worker
+        self.inbound_worker = worker(self.worker.places) if both else self.worker
         self._workers = (self.worker, self.inbound_worker) if both else (self.worker,)
         self._inbound, self._outbound = _Side(), _Side()
 

@@ -16,6 +16,7 @@ import trio
 from sidecar.balance.pick import pick, split
 from sidecar.codec.events import Head, Interim, Tunnel
 from sidecar.errors import (
+    BROKEN_OFF,
     CLIENT_GONE,
     INVALID_BACKEND,
     NO_ROUTE,
@@ -94,7 +95,8 @@ class _Run:
             await self._break_off()
         except BaseException:
             if not self.complete:  # a bug, or the process ends: what was sent must not pass for a whole answer
-                self.client.cut_short()
+                record.fault = record.fault or BROKEN_OFF
+                client.cut_short()
             raise
         finally:
             self._end()

@@ -17,6 +17,7 @@ from sidecar.model.live import LiveRegistry
 from sidecar.model.policies import AuthorizationPolicy
 from sidecar.model.snapshot import Known, Snapshot
 from sidecar.policy.limits import lifetime_s
+from sidecar.proxy.places import Places
 from sidecar.proxy.pool import Pool
 from sidecar.routing.table import Router
 from sidecar.telemetry.observer import Observer
@@ -73,7 +74,9 @@ class Worker:
         limits: ProcessLimits | None = None,
         directory: Directory | None = None,
         sample: float = 0.0,
+        places: Places | None = None,
     ) -> None:
+        """`places`: shared with another Worker of the process that has other listeners."""
         self.node = node
         self.observer = observer
         self.rng = rng
@@ -90,8 +93,8 @@ class Worker:
         self.inbound_pool = Pool(dialer, observer, now, self.limits, on_bug)
         self.identity = ""
         self.draining = False
+        self.places = places or Places(self.limits.connections, lambda: observer.limit_reached("connections"))
         self._connections = 0
-        self._room = trio.Event()
         self._idle: set[trio.CancelScope] = set()
         self._drain_calls: set[Callable[[], None]] = set()
         self._access: tuple[Snapshot, dict[ServiceKey, tuple[AuthorizationPolicy, ...]]] = (self.snapshot, {})
@@ -131,17 +134,12 @@ class Worker:
 
     @property
     def connections(self) -> int:
-        """Client connections now."""
+        """Client connections now; of another Worker's listeners none."""
         return self._connections
 
     async def room(self) -> None:
         """Wait until another client connection is allowed."""
-        if self._connections >= self.limits.connections:
-            self.observer.limit_reached("connections")
-        while self._connections >= self.limits.connections:
-            if self._room.is_set():  # else others wait for it already: several listeners share the limit
-                self._room = trio.Event()
-            await self._room.wait()
+        await self.places.wait()
 
     @contextmanager
     def client(self, listener: str) -> Iterator[None]:
@@ -149,13 +147,13 @@ class Worker:
         self._connections += 1
         self.observer.downstream_opened(listener)
         try:
-            yield
+            with self.places.one():
+                yield
         except* Exception as bugs:
             # The task's nursery holds all connections: whatever one peer causes must not end the others.
             self.on_bug(bugs.exceptions[0] if len(bugs.exceptions) == 1 else bugs)
         finally:
             self._connections -= 1
-            self._room.set()
             self.observer.downstream_closed(listener)
 
     async def run(self) -> None:

@@ -6,6 +6,7 @@ import trio
 from trio.testing import MockClock
 
 from sidecar.model.bootstrap import ProcessLimits
+from sidecar.proxy.places import Places
 from sidecar.telemetry.observer import Observer, RequestDone
 from sidecar.transport.memory import MemoryStream
 from sidecar.transport.stream import StreamBroken
@@ -47,23 +48,39 @@ async def test_a_bug_ends_one_connection_and_nothing_else(autojump_clock: MockCl
 async def test_every_listener_that_waits_for_room_is_woken(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         mesh = MemoryMesh(nursery)
-        worker = mesh.worker
-        worker.limits = ProcessLimits(connections=1)
+        mesh.worker.places = Places(1, lambda: told.append("connections"))
+        told: list[str] = []
         let_in: list[str] = []
 
         async def listener(name: str) -> None:
-            await worker.room()
+            await mesh.worker.room()
             let_in.append(name)
 
-        with worker.client("outbound"):
+        with mesh.worker.client("outbound"):  # what fails in here, it would keep to itself
             for name in ("inbound", "outbound", "outbound stock.shop:80"):
                 nursery.start_soon(listener, name)
             await trio.sleep(1)
-            assert let_in == []
+            before = list(let_in)
         await trio.sleep(1)
 
-        assert len(let_in) == 3
+        assert before == []
+        assert len(let_in) == len(told) == 3
         nursery.cancel_scope.cancel()
+
+
+async def test_a_request_that_the_end_of_the_process_breaks_off_says_so(autojump_clock: MockClock) -> None:
+    async def silent(app: AppConnection, request: h11.Request, body: bytes) -> None:
+        await trio.sleep_forever()
+
+    with trio.CancelScope() as process:
+        async with trio.open_nursery() as nursery:
+            mesh = MemoryMesh(nursery)
+            mesh.app("a", silent)
+            mesh.configure(["a"])
+            nursery.start_soon(mesh.request)
+            await trio.sleep(1)
+            process.cancel()
+    assert [(done.status, done.flags) for done in mesh.told.done] == [(0, "LR")]
 
 
 async def test_a_bug_inside_an_answer_never_looks_like_its_end(autojump_clock: MockClock) -> None:
