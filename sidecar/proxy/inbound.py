@@ -49,7 +49,8 @@ def targets(node: NodeInfo, ports: tuple[InboundPort, ...], connections: int) ->
 def _to_app(node: NodeInfo, declared: InboundPort, connections: int) -> RoutePlan:
     policy = TrafficPolicy(
         timeouts=Timeouts(stream_idle_s=STREAM_IDLE_S),
-        retries=Retries(attempts=1, on=frozenset({RetryOn.CONNECT_FAILURE})),
+        # Only what the app provably left alone: a stream that its GOAWAY cut off would else cost its caller a try.
+        retries=Retries(attempts=1, on=frozenset({RetryOn.CONNECT_FAILURE, RetryOn.REFUSED_STREAM})),
         ejection=Ejection(max_percent=0),  # there is one app
         limits=Limits(connections=connections, requests=connections),
     )

@@ -22,6 +22,9 @@ def test_no_request_fails(world: World, upstream: str, hop: str) -> None:
     world.farm.need(upstream)
     outcome = h2load.play(world.sidecars.port(world.farm.ports[upstream, H2], hop), REQUESTS)
     assert outcome.whole, outcome
+    # What nginx's GOAWAY cut off was sent again beside nginx: it never came back to the calling sidecar as a failure.
+    refused = [line for line in (world.folder / "meshed.access.log").read_text().splitlines() if "goes away" in line]
+    assert [line for line in refused if '"response_code":503' in line] == []
 
 
 def test_what_h2load_says_is_read() -> None:
