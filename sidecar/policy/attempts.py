@@ -76,6 +76,7 @@ class Exchange:
         "per_try_s",
         "pick",
         "policy",
+        "probes",
         "replayable",
         "tried",
     )
@@ -97,6 +98,7 @@ class Exchange:
         self.attempt = 0
         self.tried: list[EndpointLive] = []
         self.current: EndpointLive | None = None
+        self.probes = False  # `current` was ejected when it was picked: nobody better was there
         self.denied: GiveUp | None = None
         self.ejected: outlier.Ejected | None = None
         self.replayable = True  # the caller clears it when more of the body was sent than is kept
@@ -170,6 +172,7 @@ def next_step(exchange: Exchange, now_s: float, rng: Random) -> Step:
     if chosen is None:
         return _stop(exchange, _nobody(exchange))
     exchange.current = chosen
+    exchange.probes = chosen.ejected_until_s > now_s
     exchange.tried.append(chosen)
     exchange.attempt += 1
     chosen.in_flight += 1
@@ -242,7 +245,9 @@ def _record(exchange: Exchange, live: EndpointLive, result: Failure | None, now_
         return
     ok = result is None or _blameless(result)
     policy = exchange.policy
-    exchange.ejected = outlier.record(exchange.cluster, live, ok, policy.ejection, policy.mode, now_s, rng)
+    exchange.ejected = outlier.record(
+        exchange.cluster, live, ok, policy.ejection, policy.mode, now_s, rng, probed=exchange.probes
+    )
 
 
 def _ours(result: Failure | None) -> bool:

@@ -68,17 +68,26 @@ def passing(endpoints: Sequence[EndpointLive], policy: Ejection, now_s: float) -
 
 
 def record(
-    cluster: ClusterLive, live: EndpointLive, ok: bool, policy: Ejection, mode: Mode, now_s: float, rng: Random
+    cluster: ClusterLive,
+    live: EndpointLive,
+    ok: bool,
+    policy: Ejection,
+    mode: Mode,
+    now_s: float,
+    rng: Random,
+    *,
+    probed: bool = False,
 ) -> Ejected | None:
     """Note how a try ended; return the ejection that it led to.
 
     Counts consecutive failures only; `tries`, `failed_tries` and `in_flight` are the caller's. What comes back while
-    the endpoint is tripped was sent before or in panic, and says nothing about its return: it is not counted.
+    the endpoint is tripped and was sent before says nothing about its return: it is not counted. A success that was
+    sent while it was tripped (`probed`: there was nobody better) makes it passing at once.
 
     In shadow mode the ejection is returned, marked, and nothing is done; counting starts again, so that it is
     reported once per `consecutive_failures`, always with the first ejection's length.
     """
-    if live.ejected_until_s > now_s:
+    if live.ejected_until_s > now_s and not (ok and probed):
         return None
     if ok:
         live.failures = 0

@@ -91,6 +91,7 @@ async def main(path: str, http_port: str, grpc_port: str) -> None:
     config = Config()
     config.bind = [f"127.0.0.1:{http_port}"]
     config.graceful_timeout = GRACE_S
+    config.keep_alive_max_requests = 1_000_000  # at its limit it breaks off what is under way on an HTTP/2 connection
     await serve(app, config, shutdown_trigger=ending.wait)  # type: ignore[arg-type]  # its types are its own
     await calls.stop(GRACE_S)
 

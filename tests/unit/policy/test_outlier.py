@@ -106,6 +106,17 @@ def test_what_comes_back_during_an_ejection_is_not_counted() -> None:
     assert again.for_s == 10.0
 
 
+def test_one_that_answers_although_it_is_out_is_back_and_its_neighbour_can_be_spared() -> None:
+    made, lives = cluster(2)
+    fail(made, lives[0], 100.0, times=5)
+    assert fail(made, lives[1], 101.0, times=5) is None
+    assert record(made, lives[0], False, POLICY, Mode.ENFORCE, 101.0, NoJitter(), probed=True) is None
+    assert lives[0].ejected_until_s == 105.0
+    assert record(made, lives[0], True, POLICY, Mode.ENFORCE, 101.0, NoJitter(), probed=True) is None
+    assert fail(made, lives[1], 101.0) is not None
+    assert passing(lives, POLICY, 101.0) == lives[:1]
+
+
 @pytest.mark.parametrize(
     ("quiet_s", "next_s"),
     [(0.0, 20.0), (49.0, 20.0), (50.0, 10.0), (99.0, 10.0), (100.0, 5.0), (100_000.0, 5.0)],
