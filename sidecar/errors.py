@@ -28,6 +28,7 @@ class Fault:
         upstream_untouched: True when the upstream provably did not take the request, so that repeating it cannot
             double an effect, whatever its method (RFC 9110 section 9.2.2).
         sentence: What happened, in plain words, without a full stop.
+        limit: The setting of `limits` that was reached, for the counter; "" for none.
     """
 
     flag: str
@@ -35,14 +36,15 @@ class Fault:
     status: int
     upstream_untouched: bool
     sentence: str
+    limit: str = ""
 
     def saying(self, sentence: str) -> "Fault":
         """The same row with a sentence that names this case's peers, limits and values."""
         return replace(self, sentence=sentence)
 
 
-def _bad_request(status: int, sentence: str) -> Fault:
-    return Fault("DPE", Side.CLIENT, status, True, sentence)
+def _bad_request(status: int, sentence: str, limit: str = "") -> Fault:
+    return Fault("DPE", Side.CLIENT, status, True, sentence, limit)
 
 
 NO_ENDPOINT = Fault("UH", Side.SELF, 503, True, "no endpoint of the service is there to take the request")
@@ -56,7 +58,7 @@ UPSTREAM_REFUSED = Fault("UR", Side.UPSTREAM, 503, True, "the endpoint refused t
 UPSTREAM_PROTOCOL = Fault("UPE", Side.UPSTREAM, 502, False, "the endpoint's answer was not valid HTTP")
 REQUEST_TIMEOUT = Fault("UT", Side.SELF, 504, False, "the service did not answer in time")
 TRY_TIMEOUT = Fault("UT", Side.SELF, 504, False, "the endpoint did not answer within the time of one try")
-TUNNEL_IDLE = Fault("SI", Side.SELF, 504, False, "nothing moved through the tunnel for too long")
+TUNNEL_IDLE = Fault("SI", Side.SELF, 504, False, "nothing moved through the tunnel for too long", "tunnelIdle")
 NO_ROUTE = Fault("NR", Side.SELF, 404, True, "no route leads there")
 NO_CLUSTER = Fault("NC", Side.SELF, 503, True, "the route leads to a service that is not known")
 INVALID_BACKEND = Fault("NC", Side.SELF, 500, True, "the route has no backend that can take traffic")
@@ -67,10 +69,11 @@ RATE_LIMITED = Fault("RL", Side.SELF, 429, True, "too many requests")
 DENIED = Fault("RBAC", Side.SELF, 403, True, "the caller may not call this service")
 BROKEN_OFF = Fault("LR", Side.SELF, 503, False, "this sidecar ended before the request did")
 CLIENT_GONE = Fault("DC", Side.CLIENT, 0, False, "the client left before the answer was complete")
+CLIENT_STUCK = Fault("DC", Side.CLIENT, 0, False, "the client took nothing for too long", "writeProgress")
 
 MALFORMED = _bad_request(400, "the request was not valid HTTP")
-HEAD_TIMEOUT = _bad_request(408, "the request head did not arrive in time")
-BODY_TIMEOUT = _bad_request(408, "the request body did not arrive in time")
+HEAD_TIMEOUT = _bad_request(408, "the request head did not arrive in time", "headTimeout")
+BODY_TIMEOUT = _bad_request(408, "the request body did not arrive in time", "bodyIdle")
 BODY_TOO_BIG = _bad_request(413, "the request body is larger than the limit")
 TARGET_TOO_LONG = _bad_request(414, "the request target is longer than the limit")
 HEAD_TOO_BIG = _bad_request(431, "the request head is larger than the limit")

@@ -121,7 +121,6 @@ class _Http1:
                     if not worker.draining and worker.now() < self.ends_s:
                         worker.observer.limit_reached(self.limit)
                     return None
-                worker.observer.limit_reached("headTimeout")
                 raise ProxyError(
                     HEAD_TIMEOUT, f"the request head did not arrive within {worker.limits.head_timeout_s:g}s"
                 )
@@ -166,6 +165,8 @@ class _Http1:
             data = self.codec.encode_head(head) + self.codec.encode_chunk(body) + self.codec.encode_end()
             client.stream.write(data)
             sent = len(body)
+        if fault.limit:
+            worker.observer.limit_reached(fault.limit)
         worker.observer.request_done(
             RequestDone(
                 reporter=side.reporter,

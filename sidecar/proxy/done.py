@@ -12,6 +12,8 @@ _PROTOCOLS = {b"1.1": "HTTP/1.1", b"1.0": "HTTP/1.0", b"2": "HTTP/2"}
 
 def tell(record: HandOver, peer: Peer, side: Side, worker: Worker) -> None:
     """Tell the worker's observer how the request, or the TCP connection, went."""
+    if record.fault is not None and record.fault.limit:
+        worker.observer.limit_reached(record.fault.limit)
     worker.observer.request_done(describe(record, peer, side, worker))
 
 

@@ -14,7 +14,7 @@ import trio
 
 from sidecar.codec.contract import ServerCodec
 from sidecar.codec.events import Event
-from sidecar.errors import CLIENT_GONE, ProxyError
+from sidecar.errors import CLIENT_GONE, CLIENT_STUCK, ProxyError
 from sidecar.model.messages import ResponseHead
 from sidecar.transport.epoll_stream import EpollStream, plain_stream
 from sidecar.transport.stream import HIGH_WATER_BYTES, Peer, Stream, StreamBroken
@@ -209,7 +209,7 @@ async def until_queued(stream: Stream, most: int, progress_s: float) -> None:
             with trio.move_on_after(progress_s) as scope:
                 await stream.flush()
             if scope.cancelled_caught and stream.queued_bytes >= queued:
-                raise ProxyError(CLIENT_GONE, f"the client took nothing for {progress_s:g}s")
+                raise ProxyError(CLIENT_STUCK, f"the client took nothing for {progress_s:g}s")
         await stream.settle()
     except StreamBroken as exc:
         raise ProxyError(CLIENT_GONE, f"the client left: {exc}") from None

@@ -12,6 +12,7 @@ that is silent is asked (PING) and given up when it does not answer.
 import math
 from collections import deque
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Protocol
 
 import trio
@@ -22,6 +23,8 @@ from sidecar.errors import ProxyError
 from sidecar.model.bootstrap import ProcessLimits
 from sidecar.telemetry.observer import Observer
 from sidecar.transport.stream import HIGH_WATER_BYTES, Stream, StreamBroken
+
+IDLE = "idle"  # why a connection ended that nobody used
 
 Trailing = Iterable[tuple[bytes, bytes]]
 
@@ -150,7 +153,7 @@ class MuxEnd:
         finally:
             link.starved.discard(self)
         if self.lost is None and link.codec.send_room(self.number) <= 0:
-            problem = link.blame(f"the peer took nothing of the stream for {self.progress_s:g}s", False)
+            problem = link.stuck(f"the peer took nothing of the stream for {self.progress_s:g}s")
             link.codec.reset(self.number, CANCEL)
             link.write()
             self.lose(problem)
@@ -260,9 +263,13 @@ class MuxLink:
                         await stream.settle()
                     if scope.cancelled_caught and stream.queued_bytes >= queued:
                         stream.abort()
-                        raise self.blame(f"the peer took nothing for {self.progress_s:g}s", False)
+                        raise self.stuck(f"the peer took nothing for {self.progress_s:g}s")
             except StreamBroken as exc:
                 raise self.blame(str(exc), False) from None
+
+    def stuck(self, sentence: str) -> ProxyError:
+        """The problem of a peer that takes nothing for as long as it may."""
+        return ProxyError(replace(self.blame(sentence, False).fault, limit="writeProgress"))
 
     def forget(self, end: MuxEnd) -> None:
         """The exchange of this stream is over."""
@@ -303,10 +310,11 @@ class MuxLink:
     def _silence(self, idle_until: Callable[[], float]) -> str:
         """Nothing came: why that ends the connection, or "" after asking the peer whether it is there."""
         if idle_until() <= self._now():
-            return "idle"
+            return IDLE
         if self._waiting is not None and self._waiting.deadline > self._now():
             return ""  # nudged
         if self.codec.pings_unanswered:
+            self._observer.limit_reached("http2.pingTimeout")
             return f"the peer did not answer a PING within {self._pong_s:g}s"
         if self.ends:
             self.codec.ping()

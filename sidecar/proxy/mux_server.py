@@ -17,7 +17,7 @@ from sidecar.proxy import exchange
 from sidecar.proxy.codecs import http2_server
 from sidecar.proxy.downstream import linger
 from sidecar.proxy.handover import HandOver
-from sidecar.proxy.mux import MuxEnd, MuxLink
+from sidecar.proxy.mux import IDLE, MuxEnd, MuxLink
 from sidecar.proxy.side import Side
 from sidecar.proxy.worker import Worker
 from sidecar.transport.epoll_stream import EpollStream
@@ -142,7 +142,9 @@ class _Connection:
     async def run(self, first: bytes) -> None:
         """Until the connection is over and the client was told; its exchanges end by themselves then."""
         with self._worker.told_of_drain(self._drain):
-            await self._link.read(self, self._idle_until, first)
+            why = await self._link.read(self, self._idle_until, first)
+        if why == IDLE and self._drained_s is None and self._worker.now() < self._ends_s:
+            self._worker.observer.limit_reached("idle" if self._served else "firstRequest")
         await linger(self._link.stream, self._worker.limits.write_progress_s)
 
     def on_event(self, event: Event) -> None:

@@ -5,6 +5,7 @@ limit, so that another try can send it again; starts the time for the answer whe
 """
 
 import math
+from dataclasses import replace
 
 import trio
 
@@ -118,9 +119,9 @@ class Upload:
         limits = self._worker.limits
         if self._record.grpc:
             return ProxyError(BODY_TIMEOUT, f"nothing moved in the call for {self._idle_s():g}s")
-        self._worker.observer.limit_reached("bodyMinRate" if self._record.bytes_in else "bodyIdle")
         rate = f", or less than {limits.body_min_bytes_per_s} bytes a second" if limits.body_min_bytes_per_s else ""
-        return ProxyError(BODY_TIMEOUT, f"no byte of the request body came for {limits.body_idle_s:g}s{rate}")
+        fault = replace(BODY_TIMEOUT, limit="bodyMinRate") if self._record.bytes_in else BODY_TIMEOUT
+        return ProxyError(fault, f"no byte of the request body came for {limits.body_idle_s:g}s{rate}")
 
     def _keep(self, data: bytes) -> None:
         record, exchange = self._record, self._record.exchange

@@ -1,6 +1,8 @@
 """The limits of a process: every setting can be given, by file and by variable, and says what it allows."""
 
+import re
 from dataclasses import fields
+from pathlib import Path
 
 import pytest
 
@@ -95,3 +97,14 @@ def test_a_rate_is_a_size_a_second() -> None:
 def test_unknown_settings_are_named_with_what_is_known() -> None:
     (line,) = refused("limits: {http2: {stream: 1}}\n")
     assert line.startswith("s.yaml:3:18: limits.http2.stream: unknown field 'stream' (did you mean 'streams'?")
+
+
+PAGE = Path(__file__).parents[3] / "docs" / "limits.md"
+
+
+def test_the_page_of_limits_has_every_setting_with_its_default() -> None:
+    rows = re.findall(r"^\| `([A-Za-z0-9.]+)` \| ([0-9A-Za-z]+) \|", PAGE.read_text(encoding="utf-8"), re.MULTILINE)
+    assert {f"limits.{name}" for name, _ in rows} == set(SETTINGS)
+    plain = "".join(f"  {name}: {value}\n" for name, value in rows if "." not in name)
+    inner = ", ".join(f"{name.partition('.')[2]}: {value}" for name, value in rows if "." in name)
+    assert limits(f"limits:\n{plain}  http2: {{{inner}}}\n") == ProcessLimits()
