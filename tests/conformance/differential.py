@@ -212,13 +212,17 @@ OWN_LIMITS: tuple[tuple[str, re.Pattern[bytes], str], ...] = (
     ),
     ("nginx", re.compile(rb"\A[^\r]* [^?\r]*/(?:\.|%2e){2}(?:[/?]| )", re.IGNORECASE), "a path above the root"),
     ("nginx", re.compile(rb"\r\nhost: *(?:\.|[^\r]*\.\.|\r)", re.IGNORECASE), "an empty name, or part of a name"),
-    ("nginx", re.compile(rb"\A[^\r]* https?://(?![a-z0-9-]+(?:\.[a-z0-9-]+)*(?::[0-9]+)?/|\[)", re.IGNORECASE), _PLAIN),
+    (
+        "nginx",
+        re.compile(rb"\A[^\r]* https?://(?!(?:[a-z0-9-]+(?:\.[a-z0-9-]+)*|\[::1\])(?::[0-9]+)?/)", re.IGNORECASE),
+        _PLAIN,
+    ),
     (
         "Envoy",
         re.compile(rb"\r\nconnection:(?![ \t]*%b[ \t]*(?:,[ \t]*%b[ \t]*)*\r)" % (_TOKEN, _TOKEN), re.IGNORECASE),
         "an option of Connection that is no token",
     ),
-    ("Envoy", re.compile(rb"\A[^\r]* https?://(?![a-z0-9.-]+(?::[0-9]+)?/|\[)", re.IGNORECASE), _PLAIN),
+    ("Envoy", re.compile(rb"\A[^\r]* https?://(?!(?:[a-z0-9.-]+|\[::1\])(?::[0-9]+)?/)", re.IGNORECASE), _PLAIN),
 )
 
 

@@ -1,0 +1,1 @@
+"""What real programs send: recorded by record.py, kept in tests/data/heads, read by corpus.py."""

@@ -1,0 +1,1 @@
+"""The programs that are recorded. Each is given the address of service.mjs and asks for everything that it can ask."""
