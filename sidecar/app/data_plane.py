@@ -86,6 +86,9 @@ def _possible(listen: tuple[HostPort, ...], default: tuple[HostPort, ...]) -> tu
 
 
 LAST_ACCEPTS_S = 0.1  # a full backlog is accepted in a few milliseconds
+# For clients of a closed listener to go with their next answer, which says so. A client of HTTP/1.1 cannot know that its
+# connection is being closed just when it uses it; most use theirs several times a second, or hardly ever.
+LEAVE_S = 1.0
 
 
 def _somebody_waits(listener: socket.socket) -> bool:
@@ -110,6 +113,15 @@ class _Side:
         self.bound: list[Bound] = []
         self.accepting = trio.CancelScope()
         self.done = trio.Event()
+
+    async def end(self, worker: Worker) -> None:
+        """Accept no more, lead those away that are connected, close what is at rest, wait for the others."""
+        await self.close()
+        worker.lead_away()
+        with trio.move_on_after(LEAVE_S):
+            await self.done.wait()
+        worker.drain()
+        await self.done.wait()
 
     async def close(self) -> None:
         """Close the listeners, after those were accepted that the kernel has connected already: it would reset them."""
@@ -197,17 +209,14 @@ class DataPlane:
 
     async def finish_inbound(self) -> None:
         """Accept no callers any more, and wait until the requests under way have their answers. Not bounded."""
-        await self._inbound.close()
         if self._inbound.bound:
-            self.inbound_worker.drain()
+            await self._inbound.end(self.inbound_worker)
         await self._inbound.done.wait()
 
     async def finish(self) -> None:
         """The same of both sides: afterwards `run` returns."""
         await self.finish_inbound()
-        await self._outbound.close()
-        self.worker.drain()
-        await self._outbound.done.wait()
+        await self._outbound.end(self.worker)
 
     async def _run_side(self, side: _Side, worker: Worker) -> None:
         async with trio.open_nursery() as connections:

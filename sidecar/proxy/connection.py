@@ -77,7 +77,7 @@ class _Http1:
             await exchange.serve(record, client, self.make_side(), worker)
             if client.cut:
                 return
-            if not codec.keep_alive or (worker.draining and not client.peer.principal):
+            if not codec.keep_alive or (worker.closing and not client.peer.principal):
                 await linger(client.stream, worker.limits.write_progress_s)
                 return
             client.events.clear()
@@ -118,7 +118,7 @@ class _Http1:
                     # A drain does not close over a request that has come meanwhile.
                     if client.fill_now():
                         continue
-                    if not worker.draining and worker.now() < self.ends_s:
+                    if not worker.closing and worker.now() < self.ends_s:
                         worker.observer.limit_reached(self.limit)
                     return None
                 raise ProxyError(

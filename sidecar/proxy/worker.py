@@ -59,6 +59,7 @@ class Worker:
             service and a service may call itself.
         identity: Own SPIFFE ID, or "".
         draining: Every answer from now on is the last of its connection.
+        closing: Connections end as soon as they are at rest.
         on_bug: Told of what no code expected; it ended one connection, and nothing else.
     """
 
@@ -93,6 +94,7 @@ class Worker:
         self.inbound_pool = Pool(dialer, observer, now, self.limits, on_bug)
         self.identity = ""
         self.draining = False
+        self.closing = False
         self.places = places or Places(self.limits.connections, lambda: observer.limit_reached("connections"))
         self._connections = 0
         self._idle: set[trio.CancelScope] = set()
@@ -163,8 +165,8 @@ class Worker:
             nursery.start_soon(self.inbound_pool.run)
 
     def idle(self, scope: trio.CancelScope) -> None:
-        """A connection waits for its next request inside `scope`; a drain ends the wait."""
-        if self.draining:
+        """A connection waits for its next request inside `scope`; the end of a drain ends the wait."""
+        if self.closing:
             scope.cancel()
         else:
             self._idle.add(scope)
@@ -184,11 +186,18 @@ class Worker:
         finally:
             self._drain_calls.discard(callback)
 
-    def drain(self) -> None:
-        """Let every connection end with the answers under way; idle ones end now."""
+    def lead_away(self) -> None:
+        """Begin a drain: every answer says that its connection ends (`Connection: close`, GOAWAY); none is closed."""
+        if self.draining:
+            return
         self.draining = True
         for callback in list(self._drain_calls):
             callback()
+
+    def drain(self) -> None:
+        """Let every connection end with the answers under way; idle ones end now."""
+        self.lead_away()
+        self.closing = True
         for scope in list(self._idle):
             scope.cancel()
         self._idle.clear()

@@ -205,6 +205,27 @@ async def test_idle_connections_end_at_once_with_a_drain(autojump_clock: MockClo
         nursery.cancel_scope.cancel()
 
 
+async def test_a_client_that_is_led_away_goes_with_its_next_answer(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        mesh.app("a")
+        mesh.configure(["a"])
+        busy, idle = (mesh.network.dial("proxy:1") for _ in range(2))
+        mesh.worker.lead_away()
+        await trio.sleep(1)
+        await busy.send(GET)
+
+        answer = await read_all(busy)
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"Connection: close\r\n" in answer
+        busy.close()
+        await trio.sleep(1)
+        assert mesh.worker.connections == 1
+        mesh.worker.drain()
+        assert await read_all(idle) == b""
+        nursery.cancel_scope.cancel()
+
+
 FRONTEND = "spiffe://mesh.local/ns/shop/sa/frontend"
 POST = b"POST / HTTP/1.1\r\nHost: orders\r\nContent-Length: 3\r\n\r\npay"
 
