@@ -123,7 +123,7 @@ class H2Client(H2Mux):
             self._peer_ended(stream, events)
 
     def _peer_reset(self, stream: Stream, code: int, events: list[Event]) -> None:
-        if stream.got_end:
+        if stream.got_end and not stream.tunnel:
             stream.sent_end = True  # the answer is complete: the upstream does not want the rest of the request
             return
         untouched = code == Code.REFUSED_STREAM and not stream.got_head and not stream.interims

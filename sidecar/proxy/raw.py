@@ -202,6 +202,10 @@ class RawLease:
     def credit(self, size: int) -> None:
         """Nothing to do: not reading is TCP's flow control."""
 
+    def watch_hangup(self, callback: Callable[[], None] | None) -> None:
+        """See `Lease`."""
+        self.stream.watch_hangup(callback)
+
     def release(self) -> None:
         """See `Lease`."""
         self.discard()

@@ -15,15 +15,16 @@ import trio
 
 from sidecar.codec.events import Chunk, End
 from sidecar.errors import CLIENT_GONE, TUNNEL_IDLE, UPSTREAM_RESET, ProxyError
+from sidecar.errors import Side as Blame
 from sidecar.model.messages import ResponseHead
 from sidecar.proxy.done import describe
-from sidecar.proxy.downstream import Downstream
+from sidecar.proxy.downstream import LINGER_S, Downstream
 from sidecar.proxy.edits import forwarded_response
 from sidecar.proxy.handover import HandOver, Sent
 from sidecar.proxy.side import Side
 from sidecar.proxy.upstream import Lease
 from sidecar.proxy.worker import Worker
-from sidecar.transport.splice import ClientBroken, Moved, splice_rest
+from sidecar.transport.splice import ClientBroken, Moved, UpstreamClosed, splice_rest
 from sidecar.transport.stream import StreamBroken
 
 # Bytes that one direction moves by copy before the kernel takes over: setting up four pipe ends costs as much as
@@ -67,6 +68,7 @@ class _Tunnel:
         "_both",
         "_bulk",
         "_client",
+        "_closed",
         "_ends",
         "_idle_s",
         "_lease",
@@ -87,6 +89,7 @@ class _Tunnel:
         self._moved_s = worker.now()
         self._both = trio.CancelScope()
         self._bulk = False  # the kernel is to take over
+        self._closed = False  # the endpoint has, for good
         self._ends = 0
         self._problem: ProxyError | None = None
 
@@ -99,20 +102,59 @@ class _Tunnel:
                 nursery.start_soon(self._watch)
         if self._problem is not None:
             raise self._problem
-        if self._bulk:
+        if self._bulk and not self._closed:
             await self._splice()
+        if self._closed:
+            await self._last_words()
 
     async def _guarded(self, direction: Callable[[], Awaitable[bool]]) -> None:
         """One direction; its failure ends both, and so does its end where the other side cannot be half closed."""
         try:
             whole = await direction()
         except ProxyError as exc:
-            self._problem = self._problem or exc
-            self._both.cancel()
+            if self._ends == 1 and direction == self._upstream and exc.fault.side is Blame.UPSTREAM:
+                self._endpoint_closed()
+            else:
+                self._fail(exc)
             return
         self._ends += 1
         if not whole or self._ends == 2:
             self._both.cancel()
+        elif direction == self._upstream:
+            self._client.watch_hangup(self._client_gone)
+        else:
+            self._lease.watch_hangup(self._endpoint_closed)
+
+    def _fail(self, problem: ProxyError) -> None:
+        self._problem = self._problem or problem
+        self._both.cancel()
+
+    def _client_gone(self) -> None:
+        """The client has ended its direction, and now it is gone: nobody takes the rest of the other."""
+        if self._ends < 2:  # a stream of which both directions have ended hangs up, too
+            self._fail(ProxyError(CLIENT_GONE, "the client left: it reset the connection after its end"))
+
+    def _endpoint_closed(self) -> None:
+        """The endpoint reset what it was sent after its end: it had closed, which is no fault. TLS has such last words.
+
+        The client was sent all that the endpoint said; closing over what it sends now could take that from it.
+        """
+        if self._ends < 2:
+            self._closed = True
+            self._both.cancel()
+
+    async def _last_words(self) -> None:
+        """Take from the client what nobody wants, until it ends; bounded."""
+        client = self._client
+        if client.spliceable() is None:
+            return  # a stream of many can be closed over what was not read
+        with trio.move_on_after(LINGER_S):
+            try:
+                while not isinstance(event := client.pop(), End):
+                    if event is None:
+                        await client.fill()
+            except ProxyError:
+                pass  # it heard, and is gone
 
     async def _upstream(self) -> bool:
         """From the client to the endpoint."""
@@ -168,8 +210,7 @@ class _Tunnel:
         while (left_s := self._moved_s + self._idle_s - self._worker.now()) > 0:
             await trio.sleep(min(left_s, tell_s))
             self._tell()
-        self._problem = ProxyError(TUNNEL_IDLE, f"nothing moved through the tunnel for {self._idle_s:g}s")
-        self._both.cancel()
+        self._fail(ProxyError(TUNNEL_IDLE, f"nothing moved through the tunnel for {self._idle_s:g}s"))
 
     def _tell(self) -> None:
         """Let observers count the bytes of a connection that may stay for days."""
@@ -197,6 +238,8 @@ class _Tunnel:
             nursery.start_soon(self._tell_spliced, moved)
             try:
                 await splice_rest(client, upstream, self._idle_s, moved)
+            except UpstreamClosed:
+                self._closed = True
             except (StreamBroken, TimeoutError) as exc:
                 problem = exc
             nursery.cancel_scope.cancel()

@@ -6,7 +6,7 @@ decides nothing.
 """
 
 from collections import deque
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Protocol
 
 from sidecar.codec.contract import ClientCodec
@@ -68,6 +68,9 @@ class Lease(Protocol):
 
     def credit(self, size: int) -> None:
         """Let the upstream send `size` more body bytes. After forwarding, never before."""
+
+    def watch_hangup(self, callback: Callable[[], None] | None) -> None:
+        """Call `callback` once if the endpoint is found gone while nobody reads."""
 
     def release(self) -> None:
         """The exchange is over: give the connection back if it can carry another."""
@@ -194,6 +197,10 @@ class Http1Lease:
     def credit(self, size: int) -> None:
         """See `Lease`."""
         self.connection.codec.credit(size)
+
+    def watch_hangup(self, callback: Callable[[], None] | None) -> None:
+        """See `Lease`."""
+        self.connection.stream.watch_hangup(callback)
 
     def release(self) -> None:
         """See `Lease`."""

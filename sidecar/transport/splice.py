@@ -43,19 +43,26 @@ class ClientBroken(StreamBroken):
     """It was the client's connection that broke."""
 
 
+class UpstreamClosed(StreamBroken):
+    """The upstream has ended, and then reset what it was sent: it had closed. The client was sent all that it said."""
+
+
 async def splice_rest(client: EpollStream, upstream: EpollStream, idle_s: float, moved: Moved) -> None:
     """Move bytes both ways until both directions have ended; `moved` counts on while it runs.
 
     Owns both streams meanwhile; what is queued on them goes first. Afterwards they are the caller's again, to be
-    closed; on every way out but the orderly one they were aborted, so that nobody takes a part for the whole.
+    closed; on every way out but the orderly one and UpstreamClosed they were aborted, so that nobody takes a part for
+    the whole.
 
     Raises:
-        StreamBroken: One side was reset; ClientBroken when it was the client.
+        StreamBroken: One side was reset; ClientBroken when it was the client, UpstreamClosed after the upstream's end.
         TimeoutError: Nothing moved for `idle_s` seconds.
     """
     flow = _Flow(client, upstream, moved)
     try:
         await flow.run(idle_s)
+    except UpstreamClosed:
+        raise
     except BaseException:
         client.abort()
         upstream.abort()
@@ -261,7 +268,9 @@ class _Flow:
         self._upstream.takeover()
 
     def _blamed(self, exc: StreamBroken) -> StreamBroken:
-        return ClientBroken(str(exc)) if self._client.broken else exc
+        if self._client.broken:
+            return ClientBroken(str(exc))
+        return UpstreamClosed(str(exc)) if self._out.ended else exc
 
     def _moved_in(self, size: int) -> None:
         self._moved.bytes_in += size

@@ -1,5 +1,6 @@
 """TCP through one sidecar and over the mutual TLS pair: every byte, each end by itself, each reset as a reset."""
 
+import contextlib
 from collections import Counter
 
 import pytest
@@ -338,3 +339,41 @@ async def test_a_port_that_is_not_declared_takes_no_tunnel() -> None:
         assert (await told(world.calling))[0].endswith(("UF", "UR"))
         assert world.called[0].told.done == []
         assert world.called[0].told.dials == []
+
+
+@both_ways
+@pytest.mark.parametrize("size", [10, 1_000_000], ids=["few bytes", "bulk"])
+async def test_last_words_to_a_server_that_has_closed_are_no_fault(way: str, size: int) -> None:
+    """TLS clients answer a close_notify, and some servers do not wait for it."""
+
+    async def serve(stream: trio.SocketStream) -> None:
+        await stream.receive_some()
+        await stream.send_all(bytes(size))
+
+    async with tcp_server(serve) as server, mesh(way, server) as world:
+        client = await world.dial()
+        await client.send_all(b"x")
+        assert len(await everything(client)) == size
+        with contextlib.suppress(trio.BrokenResourceError):  # which it learns sooner or later
+            for _ in range(100):
+                await client.send_all(b"bye")
+                await trio.lowlevel.checkpoint()
+        await client.aclose()
+        for plane in (world.calling, *world.called):
+            assert await told(plane) == ["-"]
+
+
+@both_ways
+async def test_a_reset_in_the_middle_of_an_answer_is_none_after_the_clients_end_either(way: str) -> None:
+    async def serve(stream: trio.SocketStream) -> None:
+        await everything(stream)
+        await stream.send_all(b"half of")
+        tunnels.reset(stream)
+
+    async with tcp_server(serve) as server, mesh(way, server) as world:
+        client = await world.dial()
+        await client.send_eof()
+        with pytest.raises(trio.BrokenResourceError), trio.fail_after(5):
+            await everything(client)
+        for plane in (world.calling, *world.called):
+            assert await told(plane) == ["UR"]
