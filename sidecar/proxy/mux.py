@@ -5,8 +5,9 @@ ends belong to exchanges, which wait in them for events, or for room to send. Us
 and by `mux_client.py` towards endpoints.
 
 Back-pressure: what an exchange has not forwarded is not credited; an end sends no more than the peer's windows allow,
-and waits while the socket is full; when the peer does not even take our control frames, it is not read any more. A peer
-that is silent is asked (PING) and given up when it does not answer.
+and waits while the socket is full. The peer is read meanwhile, because many a peer reads only when it has written; not
+any more when it does not even take what reading makes us answer. One that takes nothing for too long is given up, and
+so is one that is silent and does not answer when it is asked (PING).
 """
 
 import math
@@ -21,6 +22,7 @@ from sidecar.codec.contract import CANCEL, Mux
 from sidecar.codec.events import Chunk, Event, Reset
 from sidecar.errors import ProxyError
 from sidecar.model.bootstrap import ProcessLimits
+from sidecar.proxy.downstream import linger
 from sidecar.telemetry.observer import Observer
 from sidecar.transport.stream import HIGH_WATER_BYTES, Stream, StreamBroken
 
@@ -110,6 +112,8 @@ class MuxEnd:
         link, codec = self.link, self.link.codec
         self._begin()
         while self._out:
+            if link.stream.queued_bytes > HIGH_WATER_BYTES:
+                await link.flush()  # what others have queued goes first
             if self.lost is not None:
                 raise self.lost
             room = codec.send_room(self.number)
@@ -122,12 +126,12 @@ class MuxEnd:
                 data = data[:room]
             codec.send_chunk(self.number, data)
             if self._out:  # the end goes with the last piece, in one write
-                await link.flush()
+                link.write()
         if self._ending is not None:
             ending, self._ending = self._ending, None
             codec.send_end(self.number, ending)
         await link.flush()
-        if self.lost is not None and not self.events:
+        if self.lost is not None:
             raise self.lost
 
     def watch_hangup(self, callback: Callable[[], None] | None) -> None:
@@ -189,8 +193,8 @@ class MuxLink:
             fault, or the endpoint's.
     """
 
-    __slots__ = ("_gate", "_now", "_observer", "_ping_s", "_pong_s", "_waiting", "blame", "codec", "ends", "progress_s",
-                 "starved", "stream")  # fmt: skip
+    __slots__ = ("_asked_at", "_gate", "_now", "_observer", "_ping_s", "_pong_s", "_taken", "_taken_s", "_waiting",
+                 "_written", "blame", "codec", "ends", "progress_s", "starved", "stream")  # fmt: skip
 
     def __init__(
         self,
@@ -213,6 +217,10 @@ class MuxLink:
         self._now = now
         self._gate = trio.Lock()
         self._waiting: trio.CancelScope | None = None
+        self._written = 0  # bytes, since the connection began
+        self._taken = 0  # of them, when the peer was last seen to take some while much was queued
+        self._taken_s = now()
+        self._asked_at = 0  # what it had taken when it was asked whether it is there
 
     async def read(self, owner: MuxOwner, idle_until: Callable[[], float], first: bytes = b"") -> str:
         """Read until the connection is over, or until `idle_until()` (monotonic seconds) has passed; says why it ended.
@@ -221,6 +229,7 @@ class MuxLink:
         """
         why = ""
         data: bytes | None = first or None
+        answers = 0  # bytes that reading made us write while the peer took too little
         try:
             while True:
                 if data is not None:
@@ -228,9 +237,15 @@ class MuxLink:
                     if self.codec.over or not data:
                         why = self.codec.over or "the peer closed the connection"
                         break
-                self.write()
-                if self.stream.queued_bytes > HIGH_WATER_BYTES:
-                    await self.settle()
+                written = self.write()
+                answers = answers + written if self.stream.queued_bytes > HIGH_WATER_BYTES else 0
+                if answers > HIGH_WATER_BYTES:
+                    with trio.move_on_after(self.progress_s):
+                        await self.settle()
+                if why := self._unmoved():
+                    self._observer.limit_reached("writeProgress")
+                    self.stream.abort()
+                    break
                 data = await self._receive(idle_until)
                 if data is None and (why := self._silence(idle_until)):
                     break
@@ -241,31 +256,32 @@ class MuxLink:
             self._lose_all(why or "the connection was closed")
         return why
 
-    def write(self) -> None:
-        """Write what the codec has to say; never waits."""
+    def write(self) -> int:
+        """Write what the codec has to say, and return how much that was; never waits."""
         data = self.codec.take()
         if data:
+            self._written += len(data)
             self.stream.write(data)
+        return len(data)
 
     async def flush(self) -> None:
-        """`write`, and wait while the peer is slow to take it. Raises ProxyError when it takes nothing."""
+        """`write`, and wait while the peer is slow to take it. Raises ProxyError when the connection breaks."""
         self.write()
         if self.stream.queued_bytes > HIGH_WATER_BYTES:
             await self.settle()
 
     async def settle(self) -> None:
-        """Wait while more than HIGH_WATER_BYTES are queued, as long as the peer makes progress. Raises ProxyError."""
+        """Wait while more than HIGH_WATER_BYTES are queued; the reader bounds how long. Raises ProxyError."""
         async with self._gate:
-            stream = self.stream
             try:
-                while (queued := stream.queued_bytes) > HIGH_WATER_BYTES:
-                    with trio.move_on_after(self.progress_s) as scope:
-                        await stream.settle()
-                    if scope.cancelled_caught and stream.queued_bytes >= queued:
-                        stream.abort()
-                        raise self.stuck(f"the peer took nothing for {self.progress_s:g}s")
+                await self.stream.settle()
             except StreamBroken as exc:
                 raise self.blame(str(exc), False) from None
+
+    async def bid_farewell(self) -> None:
+        """After `read`: let the last bytes arrive."""
+        async with self._gate:
+            await linger(self.stream, self.progress_s)
 
     def stuck(self, sentence: str) -> ProxyError:
         """The problem of a peer that takes nothing for as long as it may."""
@@ -303,6 +319,8 @@ class MuxLink:
     async def _receive(self, idle_until: Callable[[], float]) -> bytes | None:
         """The next bytes; None when there were none for as long as may be."""
         limit_s = min(idle_until(), self._now() + (self._pong_s if self.codec.pings_unanswered else self._ping_s))
+        if self.stream.queued_bytes > HIGH_WATER_BYTES:
+            limit_s = min(limit_s, self._taken_s + self.progress_s)
         with trio.CancelScope(deadline=limit_s) as self._waiting:
             return await self.stream.receive()
         return None
@@ -313,11 +331,25 @@ class MuxLink:
             return IDLE
         if self._waiting is not None and self._waiting.deadline > self._now():
             return ""  # nudged
+        taken = self._written - self.stream.queued_bytes
         if self.codec.pings_unanswered:
+            if self.stream.queued_bytes and taken != self._asked_at:
+                self._asked_at = taken
+                return ""  # our question stands in line behind what it is taking
             self._observer.limit_reached("http2.pingTimeout")
             return f"the peer did not answer a PING within {self._pong_s:g}s"
         if self.ends:
             self.codec.ping()
+            self._asked_at = taken
+        return ""
+
+    def _unmoved(self) -> str:
+        """Why the peer is given up: it has taken nothing for too long, however much others wrote meanwhile."""
+        queued, now_s = self.stream.queued_bytes, self._now()
+        if queued <= HIGH_WATER_BYTES or self._written - queued != self._taken:
+            self._taken, self._taken_s = self._written - queued, now_s
+        elif now_s >= self._taken_s + self.progress_s:
+            return f"the peer took nothing for {self.progress_s:g}s"
         return ""
 
     def _lose_all(self, why: str) -> None:

@@ -33,11 +33,18 @@ class MuxUpstream:
         heard: The endpoint has sent something, its SETTINGS first; or the connection is over.
     """
 
-    __slots__ = ("_now", "codec", "endpoint", "heard", "link", "promised", "rest_s", "tunnels", "used")
+    __slots__ = ("_now", "_room_came", "codec", "endpoint", "heard", "link", "promised", "rest_s", "tunnels", "used")
 
     def __init__(
-        self, stream: Stream, endpoint: Endpoint, observer: Observer, now: Callable[[], float], limits: ProcessLimits
+        self,
+        stream: Stream,
+        endpoint: Endpoint,
+        observer: Observer,
+        now: Callable[[], float],
+        limits: ProcessLimits,
+        room_came: Callable[[], None],
     ) -> None:
+        """`room_came` is called when there may be more room than before."""
         self.endpoint = endpoint
         self.codec: MuxClient = http2_client(limits.http2_streams)
         self.link = MuxLink(stream, self.codec, observer, now, self._blame, limits)
@@ -46,6 +53,7 @@ class MuxUpstream:
         self.tunnels = 0
         self.used = 0
         self._now = now
+        self._room_came = room_came
         self.heard = trio.Event()
 
     @property
@@ -72,8 +80,9 @@ class MuxUpstream:
         """See `MuxOwner`: late, of an exchange that is over."""
 
     def on_fed(self) -> None:
-        """See `MuxOwner`."""
+        """See `MuxOwner`: what came may have ended streams, or be another limit of them."""
         self.heard.set()
+        self._room_came()
 
     def over(self, lease: "MuxLease") -> None:
         """The exchange of `lease` has ended."""
@@ -84,6 +93,14 @@ class MuxUpstream:
             self.rest_s = self._now()
             if self.codec.draining:
                 self.link.nudge()
+        self._room_came()
+
+    def unused(self) -> None:
+        """A stream that was lent will not begin."""
+        self.promised -= 1
+        if self.codec.draining and not self.link.ends:
+            self.link.nudge()
+        self._room_came()
 
     def _idle_until(self) -> float:
         return -math.inf if self.codec.draining and not self.link.ends and not self.promised else math.inf
@@ -162,7 +179,7 @@ class MuxLease(MuxEnd):
         if self.number:
             connection.over(self)
         else:
-            connection.promised -= 1
+            connection.unused()
 
     def abort(self) -> None:
         """See `Lease`."""
@@ -178,10 +195,15 @@ class MuxLease(MuxEnd):
         """See `Lease`. Whether an upgrade may be asked for, only the endpoint's SETTINGS tell."""
         if self._head is not None and self._head.upgrade:
             await self._connection.heard.wait()
-            if self.lost is None and not self._connection.codec.extended_connect:
+            gone = self.link.stream.closed or self.link.stream.broken
+            if self.lost is None and not gone and not self._connection.codec.extended_connect:
                 shown = self._head.upgrade.decode("latin-1")
                 raise ProxyError(UPSTREAM_PROTOCOL, f"endpoint {self.endpoint.id} takes no {shown} over HTTP/2")
-        await super().push()
+        try:
+            await super().push()
+        except ProxyError:
+            if not self.events:  # what came before the end may be a whole answer
+                raise
 
     def _begin(self) -> None:
         if self._head is not None:
@@ -192,9 +214,8 @@ class MuxLease(MuxEnd):
         connection, head = self._connection, self._head
         assert head is not None
         self._head = None
-        connection.promised -= 1
         try:
-            if connection.codec.room <= 0:
+            if connection.codec.room <= 0 or self.link.stream.closed or self.link.stream.broken:
                 raise ProxyError(UPSTREAM_REFUSED, f"the connection to endpoint {self.endpoint.id} is about to end")
             self.number = connection.codec.send_request(head, end=end, wants_trailers=self._wants_trailers)
         except ValueError as exc:
@@ -203,9 +224,11 @@ class MuxLease(MuxEnd):
         except ProxyError:
             self._never_began()
             raise
+        connection.promised -= 1
         connection.used += 1
         connection.link.ends[self.number] = self
 
     def _never_began(self) -> None:
         self._over = True
         self._connection.tunnels -= self._tunnel
+        self._connection.unused()

@@ -15,7 +15,6 @@ from sidecar.errors import CLIENT_GONE, UPSTREAM_PROTOCOL, ProxyError
 from sidecar.model.messages import RequestHead, ResponseHead
 from sidecar.proxy import exchange
 from sidecar.proxy.codecs import http2_server
-from sidecar.proxy.downstream import linger
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.mux import IDLE, MuxEnd, MuxLink
 from sidecar.proxy.side import Side
@@ -145,7 +144,7 @@ class _Connection:
             why = await self._link.read(self, self._idle_until, first)
         if why == IDLE and self._drained_s is None and self._worker.now() < self._ends_s:
             self._worker.observer.limit_reached("idle" if self._served else "firstRequest")
-        await linger(self._link.stream, self._worker.limits.write_progress_s)
+        await self._link.bid_farewell()
 
     def on_event(self, event: Event) -> None:
         """See `MuxOwner`."""

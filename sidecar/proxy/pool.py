@@ -100,7 +100,7 @@ class Pool:
         self._idle: dict[_PoolKey, list[UpstreamConnection]] = {}
         self._uses: dict[ClusterKey, _Use] = {}
         self._homes: dict[ClusterKey, _PlaceHolder] = {}
-        self._shared = SharedConnections(self._dial_shared, self.give_back, now, limits, observer, on_bug)
+        self._shared = SharedConnections(self, now, limits, observer, on_bug)
 
     async def lease(self, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy, wire: Wire) -> Lease:
         """A way to `endpoint` for one exchange, kept or new. The caller bounds the whole; the dial has its own bound.
@@ -109,17 +109,13 @@ class Pool:
             ProxyError: OVERFLOW, CONNECT_FAILED, CONNECT_TIMEOUT, TLS_FAILED; the request was not sent.
         """
         key = cluster.key
-        use = self._uses.get(key)
-        if use is None:
-            use = self._uses[key] = _Use()
-            self._homes[key] = _PlaceHolder(self, key)
         hop = endpoint.hop
         over_mesh = isinstance(hop, Mesh)
         if wire is Wire.H2 or (wire is Wire.RAW and over_mesh):
             if not isinstance(hop, Mesh) or "h2" in hop.alpn:
                 return await self._shared.lease(cluster, endpoint, policy, tunnel=wire is Wire.RAW)
             wire = Wire.H1  # the sidecar over there speaks no HTTP/2 yet: it translates, or refuses
-        await self._place(cluster, use, policy)
+        await self.place(cluster, policy)
         try:
             if wire is Wire.RAW:
                 stream = await self._dial(key, endpoint, policy.timeouts.connect_s, ())
@@ -133,16 +129,25 @@ class Pool:
             raise
         return Http1Lease(UpstreamConnection(stream, H1Client(), endpoint), self._homes[key], fresh=True)
 
-    async def _place(self, cluster: ClusterLive, use: _Use, policy: TrafficPolicy) -> None:
-        """Wait until the cluster may use one more connection, and count it. Raises ProxyError OVERFLOW."""
+    def has_place(self, cluster: ClusterLive, policy: TrafficPolicy) -> bool:
+        """See `Places`."""
+        use = self._uses.get(cluster.key)
+        return use is None or use.connections < policy.limits.connections
+
+    async def place(self, cluster: ClusterLive, policy: TrafficPolicy) -> None:
+        """See `Places`."""
+        key = cluster.key
+        use = self._uses.get(key)
+        if use is None:
+            use = self._uses[key] = _Use()
+            self._homes[key] = _PlaceHolder(self, key)
         if use.connections >= policy.limits.connections:
             await self._queue(cluster, use, policy)
         else:
             use.connections += 1
 
-    async def _dial_shared(self, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy) -> Stream:
-        """A new connection for many streams; `free` its cluster when it is closed."""
-        await self._place(cluster, self._uses.setdefault(cluster.key, _Use()), policy)
+    async def dial(self, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy) -> Stream:
+        """See `Places`."""
         try:
             return await self._dial(cluster.key, endpoint, policy.timeouts.connect_s, HTTP2)
         except BaseException:
@@ -194,11 +199,14 @@ class Pool:
 
     async def run(self) -> None:
         """Read the shared connections, and close those of both kinds that were idle for too long; for ever."""
-        async with trio.open_nursery() as nursery:
-            self._shared.nursery = nursery
-            while True:
-                await trio.sleep(SWEEP_S)
-                self.expire(self._now())
+        try:
+            async with trio.open_nursery() as nursery:
+                self._shared.nursery = nursery
+                while True:
+                    await trio.sleep(SWEEP_S)
+                    self.expire(self._now())
+        finally:
+            self._shared.nursery = None
 
     def expire(self, now_s: float) -> None:
         """Close what has been idle too long at `now_s`; `math.inf` closes all."""
@@ -242,11 +250,6 @@ class Pool:
             CONNECT_TIMEOUT,
             f"endpoint {endpoint.id} at {endpoint.address} did not accept a connection within {connect_s:g}s",
         )
-
-    def give_back(self, key: ClusterKey) -> None:
-        """A shared connection of the cluster is closed."""
-        if key in self._uses:
-            self.free(key)
 
     async def _queue(self, cluster: ClusterLive, use: _Use, policy: TrafficPolicy) -> None:
         if cluster.pending >= policy.limits.pending:

@@ -1,15 +1,20 @@
 """Connections to endpoints that many exchanges share (HTTP/2): who gets which, and when another one is dialled.
 
 Part of the pool. The first connection with room is used, so that the others can empty and end; another one is dialled
-when none has room. Requests that come while one is being dialled wait for it together, and share its failure.
+when none has room. Requests that come while one is being dialled wait for it together, and share its failure. Where the
+cluster may have no more connections, they wait for room on those that it has, in order of arrival and at most
+`limits.pending` of them.
 """
 
 import math
-from collections.abc import Awaitable, Callable
+from collections import deque
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Protocol
 
 import trio
 
-from sidecar.errors import CONNECT_FAILED, ProxyError
+from sidecar.errors import CONNECT_FAILED, OVERFLOW, ProxyError
 from sidecar.model.bootstrap import ProcessLimits
 from sidecar.model.clusters import ClusterKey, Endpoint, Hop, Mesh
 from sidecar.model.live import ClusterLive
@@ -26,16 +31,32 @@ MAX_TUNNELS = 15  # of one connection: 64 KiB each, of 1 MiB
 MAX_PER_ENDPOINT = 256  # connections of 100 streams, or 15 tunnels, each; more is a leak
 
 _Key = tuple[ClusterKey, str, int, Hop]
-Dial = Callable[[ClusterLive, Endpoint, TrafficPolicy], Awaitable[Stream]]
+
+
+class Places(Protocol):
+    """What a cluster may use; the pool. Each connection has a place from before it is dialled until it is closed."""
+
+    def has_place(self, cluster: ClusterLive, policy: TrafficPolicy) -> bool:
+        """True if `place` would not wait."""
+
+    async def place(self, cluster: ClusterLive, policy: TrafficPolicy) -> None:
+        """Wait until the cluster may use one more connection, and count it. Raises ProxyError OVERFLOW."""
+
+    async def dial(self, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy) -> Stream:
+        """A new connection on a place, which is given back if there is none. Raises ProxyError."""
+
+    def free(self, key: ClusterKey) -> None:
+        """A place is not used any more."""
 
 
 class _Dialling:
-    """A dial under way and who waits for it."""
+    """A dial under way and who waits for it. `placed`: the cluster has room for it."""
 
-    __slots__ = ("done", "problem")
+    __slots__ = ("done", "placed", "problem")
 
     def __init__(self) -> None:
         self.done = trio.Event()
+        self.placed = False
         self.problem: ProxyError | None = None
 
 
@@ -44,38 +65,90 @@ class SharedConnections:
 
     def __init__(
         self,
-        dial: Dial,
-        free: Callable[[ClusterKey], None],
+        places: Places,
         now: Callable[[], float],
         limits: ProcessLimits,
         observer: Observer,
         on_bug: Callable[[BaseException], None],
     ) -> None:
         self.nursery: trio.Nursery | None = None
-        self._dial = dial
-        self._free = free
+        self._places = places
         self._now = now
         self._limits = limits
         self._observer = observer
         self._on_bug = on_bug
         self._connections: dict[_Key, list[MuxUpstream]] = {}
         self._dialling: dict[_Key, _Dialling] = {}
+        self._waiting: dict[tuple[_Key, bool], deque[trio.Event]] = {}  # for room; those who want tunnels apart
 
     async def lease(
         self, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy, *, tunnel: bool = False
     ) -> MuxLease:
         """A stream to `endpoint`, for a tunnel of bytes or for a request. Raises ProxyError: as `Pool.lease`."""
         key = (cluster.key, endpoint.host, endpoint.port, endpoint.hop)
+        waited = False
         while True:
-            for connection in self._connections.get(key, ()):
-                if connection.room > 0 and (not tunnel or connection.tunnels < MAX_TUNNELS):
-                    return MuxLease(connection, fresh=connection.used == 0, tunnel=tunnel)
+            if waited or (key, tunnel) not in self._waiting:  # nobody overtakes those who wait
+                for connection in self._connections.get(key, ()):
+                    if connection.room > 0 and (not tunnel or connection.tunnels < MAX_TUNNELS):
+                        lease = MuxLease(connection, fresh=connection.used == 0, tunnel=tunnel)
+                        if self._waiting:
+                            self._room_came(key, connection)
+                        return lease
+            waited = True
             dialling = self._dialling.get(key)
-            if dialling is None:
+            if dialling is not None:
+                await self._dialled(cluster, policy, dialling)
+            elif key not in self._connections or self._places.has_place(cluster, policy):
                 return MuxLease(await self._connect(key, cluster, endpoint, policy), fresh=True, tunnel=tunnel)
+            else:
+                await self._room(cluster, policy, (key, tunnel))
+
+    async def _dialled(self, cluster: ClusterLive, policy: TrafficPolicy, dialling: _Dialling) -> None:
+        """Wait for a dial of somebody else's; raises what it raised."""
+        if dialling.placed:
             await dialling.done.wait()
-            if dialling.problem is not None:
-                raise ProxyError(dialling.problem.fault)
+        else:
+            with _pending(cluster, policy):
+                await dialling.done.wait()
+        if dialling.problem is not None:
+            raise ProxyError(dialling.problem.fault)
+
+    async def _room(self, cluster: ClusterLive, policy: TrafficPolicy, key: tuple[_Key, bool]) -> None:
+        """Wait for room on a connection that there is, or for its end. Raises ProxyError OVERFLOW."""
+        with _pending(cluster, policy):
+            came = trio.Event()
+            self._waiting.setdefault(key, deque()).append(came)
+            try:
+                await came.wait()
+            except trio.Cancelled:
+                if came.is_set():
+                    self._wake(key)  # it came too late for us
+                else:
+                    self._waiting[key].remove(came)
+                    if not self._waiting[key]:
+                        del self._waiting[key]
+                raise
+
+    def _wake(self, key: tuple[_Key, bool]) -> None:
+        waiting = self._waiting.get(key)
+        if waiting:
+            waiting.popleft().set()
+            if not waiting:
+                del self._waiting[key]
+
+    def _room_came(self, key: _Key, connection: MuxUpstream) -> None:
+        """Let the first of those who wait look again."""
+        if self._waiting and connection.room > 0:
+            self._wake((key, False))
+            if connection.tunnels < MAX_TUNNELS:
+                self._wake((key, True))
+
+    def _ended(self, key: _Key) -> None:
+        """A place of the cluster is free again: let all look who wait for one of its endpoints."""
+        for waiting in [each for each in self._waiting if each[0][0] == key[0]]:
+            while waiting in self._waiting:
+                self._wake(waiting)
 
     def count(self, endpoint: Endpoint) -> int:
         """Connections to an endpoint."""
@@ -90,7 +163,7 @@ class SharedConnections:
         for key, connections in self._connections.items():
             limit_s = MESH_IDLE_S if isinstance(key[3], Mesh) else APP_IDLE_S
             for connection in list(connections):
-                if not connection.link.ends and now_s - connection.rest_s >= limit_s:
+                if not connection.link.ends and not connection.promised and now_s - connection.rest_s >= limit_s:
                     connection.retire()
                     if now_s == math.inf:
                         connection.link.stream.close()
@@ -98,20 +171,26 @@ class SharedConnections:
     async def _connect(self, key: _Key, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy) -> MuxUpstream:
         """Dial for everybody who waits."""
         if len(self._connections.get(key, ())) >= MAX_PER_ENDPOINT:
-            raise ProxyError(CONNECT_FAILED, f"endpoint {endpoint.id} has {MAX_PER_ENDPOINT} connections, all full")
+            raise ProxyError(OVERFLOW, f"endpoint {endpoint.id} has {MAX_PER_ENDPOINT} connections, all full")
         dialling = self._dialling[key] = _Dialling()
         try:
-            stream = await self._dial(cluster, endpoint, policy)
+            dialling.placed = self._places.has_place(cluster, policy)
+            await self._places.place(cluster, policy)
+            dialling.placed = True
+            stream = await self._places.dial(cluster, endpoint, policy)
         except ProxyError as exc:
             dialling.problem = exc
             raise
         finally:
             del self._dialling[key]
             dialling.done.set()
-        connection = MuxUpstream(stream, endpoint, self._observer, self._now, self._limits)
         if self.nursery is None:
             stream.close()
+            self._places.free(cluster.key)
             raise ProxyError(CONNECT_FAILED, "this sidecar is about to end")
+        connection = MuxUpstream(
+            stream, endpoint, self._observer, self._now, self._limits, lambda: self._room_came(key, connection)
+        )
         self._connections.setdefault(key, []).append(connection)
         self.nursery.start_soon(self._read, key, connection)
         return connection
@@ -126,4 +205,21 @@ class SharedConnections:
             connections.remove(connection)
             if not connections:
                 del self._connections[key]
-            self._free(key[0])
+            self._places.free(key[0])
+            self._ended(key)
+
+
+@contextmanager
+def _pending(cluster: ClusterLive, policy: TrafficPolicy) -> Iterator[None]:
+    """A request waits because its cluster may use no more connections. Raises ProxyError OVERFLOW."""
+    if cluster.pending >= policy.limits.pending:
+        raise ProxyError(
+            OVERFLOW,
+            f"{cluster.key} uses all its connections (limits.connections) and "
+            f"{cluster.pending} requests wait for one (limits.pending)",
+        )
+    cluster.pending += 1
+    try:
+        yield
+    finally:
+        cluster.pending -= 1

@@ -28,7 +28,7 @@ class Upload:
         trying: Scope of the try under way; its deadline is set when the body is complete.
     """
 
-    __slots__ = ("_after_body_s", "_client", "_rate", "_record", "_request", "_waited_s", "_worker", "trying")
+    __slots__ = ("_after_body_s", "_client", "_owed", "_rate", "_record", "_request", "_waited_s", "_worker", "trying")
 
     def __init__(self, record: HandOver, client: Downstream, worker: Worker, request: trio.CancelScope) -> None:
         """`request` is cancelled when the client's side fails; `record.fault` says why."""
@@ -38,6 +38,7 @@ class Upload:
         self._worker = worker
         self._request = request
         self._rate = MinRate(worker.limits.body_min_bytes_per_s, worker.limits.body_idle_s)
+        self._owed = 0  # of what the client sent, not credited yet: no endpoint has taken it
         self._waited_s = 0.0  # for the client, since its last bytes
         self._after_body_s: float | None = None  # time for the answer's head once the request is complete
 
@@ -63,23 +64,28 @@ class Upload:
         the next try's, which was decided on with what is kept of the body now.
         """
         record = self._record
+        self._credit()  # what an earlier try had in hand went out again with the head
         try:
             while not record.body_complete and record.lease is lease:
-                credit = await self._take_piece(lease)
+                await self._take_piece(lease)
                 with trio.move_on_after(self._idle_s()) as waiting:
                     await lease.push()
                 if waiting.cancelled_caught:
                     self.trying.cancel()  # the endpoint takes nothing of the body any more
                     return
-                if credit:
-                    self._client.credit(credit)
+                self._credit()
         except ProxyError as exc:
             if exc.fault.side is Side.CLIENT:
                 record.fault = exc.fault
                 self._request.cancel()
 
-    async def _take_piece(self, lease: Lease) -> int:
-        """Put what comes next of the body into the lease, and keep it for another try. Returns the client's credit.
+    def _credit(self) -> None:
+        if self._owed:
+            self._client.credit(self._owed)
+            self._owed = 0
+
+    async def _take_piece(self, lease: Lease) -> None:
+        """Put what comes next of the body into the lease, and keep it for another try.
 
         All that is here goes together, above all the end with the last bytes: an endpoint that answers at once would
         else have given a whole answer to half a request, which Envoy, for one, takes as a reason to reset the stream.
@@ -94,26 +100,23 @@ class Upload:
                 raise self._too_slow()
             self._waited_s += self._worker.now() - began_s
             if self._record.lease is not lease:
-                return 0
-        credit = 0
+                return
         while event is not None:
-            credit += self._put(event, lease)
+            self._put(event, lease)
             event = None if record.body_complete else client.pop()
-        return credit
 
-    def _put(self, event: Event, lease: Lease) -> int:
+    def _put(self, event: Event, lease: Lease) -> None:
         if isinstance(event, Chunk):
             self._rate.came(len(event.data), self._waited_s)
             self._waited_s = 0.0
             self._keep(event.data)
             lease.put_chunk(event.data)
-            return event.credit
-        if isinstance(event, Trailers):
+            self._owed += event.credit
+        elif isinstance(event, Trailers):
             self._record.trailers = event.fields
         elif isinstance(event, End):
             self._complete()
             lease.put_end(self._record.trailers)
-        return 0
 
     def _too_slow(self) -> ProxyError:
         limits = self._worker.limits
