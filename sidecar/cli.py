@@ -37,6 +37,7 @@ def main() -> None:
 @click.option("--to", metavar="ADDR[,ADDR...]", help="Send requests there.")
 @click.option("--admin", metavar="ADDR", help="Admin address with --listen; default: a free port on loopback.")
 @click.option("--metrics", metavar="ADDR", help="Metrics address with --listen; default: a free port on loopback.")
+@click.option("--take-over", is_flag=True, help="Listen beside the sidecar that has these addresses, which is to end.")
 @click.argument("command", nargs=-1, type=click.UNPROCESSED)
 def run(
     config: Path | None,
@@ -44,14 +45,18 @@ def run(
     to: str | None,
     admin: str | None,
     metrics: str | None,
+    take_over: bool,
     command: tuple[str, ...],
 ) -> None:
     """Run the data plane: from a file (-c FILE), or as a one-command proxy (--listen ADDR --to ADDR).
 
     With a command (sidecar run -c FILE -- python app.py) that service is started once the sidecar is ready, gets the
     signals after its callers were led away, and gives the exit status.
+
+    To replace a running sidecar without losing a request: start its successor with --take-over and the same addresses,
+    and send SIGTERM to the old one when the new one says that it listens. Both must be the same user's.
     """
-    _end(lambda: _run(config, listen, to, admin, metrics, command))
+    _end(lambda: _run(config, listen, to, admin, metrics, take_over, command))
 
 
 @main.command()
@@ -94,18 +99,22 @@ def _run(
     to: str | None,
     admin: str | None,
     metrics: str | None,
+    take_over: bool,
     command: tuple[str, ...],
 ) -> int:
+    from dataclasses import replace
+
     from sidecar.app import life, quick
 
     if config is not None:
         if listen or to or admin or metrics:
             return _usage("-c FILE says it all; --listen, --to, --admin and --metrics are for running without a file")
         loaded = _from_file(config)
-        return life.run(loaded.bootstrap, loaded.snapshot, command=command)
+        return life.run(replace(loaded.bootstrap, take_over=take_over), loaded.snapshot, command=command)
     if listen is None or to is None:
         return _usage("either -c FILE, or --listen ADDR with --to ADDR[,ADDR...]")
-    return life.run(quick.bootstrap(listen, admin, metrics), quick.snapshot(to), command=command)
+    bootstrap = replace(quick.bootstrap(listen, admin, metrics), take_over=take_over)
+    return life.run(bootstrap, quick.snapshot(to), command=command)
 
 
 def _from_file(config: Path) -> "Loaded":

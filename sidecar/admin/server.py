@@ -36,22 +36,22 @@ class AdminLimits:
     connections: int = 64
 
 
-def bind_admin(listen: HostPort | UnixPath) -> socket.socket:
+def bind_admin(listen: HostPort | UnixPath, *, shared: bool = False) -> socket.socket:
     """The listening socket of the admin endpoints. Raises ConfigError for any address but loopback."""
     if isinstance(listen, UnixPath):
-        return bind_unix("admin", str(listen.path))
+        return bind_unix("admin", str(listen.path), shared=shared)
     host = "127.0.0.1" if listen.host == "localhost" else listen.host
     if not _is_loopback(host):
         problem = (
             f"admin.listen: {listen} can be reached from other machines, and whoever reaches it can stop this process"
         )
         raise ConfigError([f"{problem}; use 127.0.0.1, [::1] or unix:/PATH"])
-    return bind("admin", host, listen.port)
+    return bind("admin", host, listen.port, shared=shared)
 
 
-def bind_metrics(listen: HostPort) -> socket.socket:
+def bind_metrics(listen: HostPort, *, shared: bool = False) -> socket.socket:
     """The listening socket for scrapers and kubelets. Raises ConfigError."""
-    return bind("metrics", listen.host, listen.port)
+    return bind("metrics", listen.host, listen.port, shared=shared)
 
 
 class AdminServer:

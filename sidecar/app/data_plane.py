@@ -47,18 +47,23 @@ class Bound:
 def bind_all(bootstrap: Bootstrap) -> list[Bound]:
     """Bind every traffic listener, or none. Raises ConfigError."""
     made: list[Bound] = []
+    shared = bootstrap.take_over
     try:
         if bootstrap.inbound is not None:
             listen = _possible(bootstrap.inbound.listen, INBOUND_CAPTURE_LISTEN)
-            made += [Bound("inbound", bind("inbound.listen", *address, beside=listen)) for address in listen]
+            made += [
+                Bound("inbound", bind("inbound.listen", *address, beside=listen, shared=shared)) for address in listen
+            ]
         listen = _possible(bootstrap.outbound.listen, OUTBOUND_CAPTURE_LISTEN)
-        made += [Bound("outbound", bind("outbound.listen", *address, beside=listen)) for address in listen]
+        made += [
+            Bound("outbound", bind("outbound.listen", *address, beside=listen, shared=shared)) for address in listen
+        ]
         for upstream in bootstrap.outbound.upstreams:
             if upstream.listen is None:
                 continue
             name = f"outbound {upstream.service}:{upstream.port}"
             fixed = (upstream.service, upstream.port)
-            made.append(Bound(name, bind("outbound.upstreams", *upstream.listen), fixed))
+            made.append(Bound(name, bind("outbound.upstreams", *upstream.listen, shared=shared), fixed))
     except BaseException:
         for bound in made:
             bound.sock.close()
@@ -86,8 +91,8 @@ def _possible(listen: tuple[HostPort, ...], default: tuple[HostPort, ...]) -> tu
 
 
 LAST_ACCEPTS_S = 0.1  # a full backlog is accepted in a few milliseconds
-# For clients of a closed listener to go with their next answer, which says so. A client of HTTP/1.1 cannot know that its
-# connection is being closed just when it uses it; most use theirs several times a second, or hardly ever.
+# For clients of a closed listener to go with their next answer, which says so. A client of HTTP/1.1 cannot know that
+# its connection is being closed just when it uses it; most use theirs several times a second, or hardly ever.
 LEAVE_S = 1.0
 
 

@@ -56,9 +56,9 @@ class Holder:
         self.health = AppHealth(
             [port.app for port in inbound.ports] if inbound is not None else [], self._health_changed
         )
-        self._admin = bind_admin(bootstrap.admin.listen)
+        self._admin = bind_admin(bootstrap.admin.listen, shared=bootstrap.take_over)
         try:
-            self._metrics = bind_metrics(bootstrap.metrics.listen)
+            self._metrics = bind_metrics(bootstrap.metrics.listen, shared=bootstrap.take_over)
         except BaseException:
             self._admin.close()
             raise

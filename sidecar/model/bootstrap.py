@@ -265,6 +265,7 @@ class Bootstrap:
         tracing: None records no spans; trace headers are passed on all the same.
         workers: Processes that serve traffic. One is enough for about one core; with more, every limit, budget and
             ejection holds for each of them, not for all together.
+        take_over: Listen beside the process that has these addresses now and is to end. A flag's, never a file's.
         fast_path: False sends every request along the reference path, which in this version all take anyway.
     """
 
@@ -281,4 +282,5 @@ class Bootstrap:
     access_log: AccessLogConfig = field(default_factory=AccessLogConfig)
     limits: ProcessLimits = field(default_factory=ProcessLimits)
     workers: int = 1
+    take_over: bool = False
     fast_path: bool = True

@@ -41,12 +41,15 @@ def clients_within(wanted: int) -> int:
     return wanted if soft == resource.RLIM_INFINITY else max(1, min(wanted, (soft - OWN_FILES) // 2))
 
 
-def bind(name: str, host: str, port: int, *, beside: Collection[tuple[str, int]] = ()) -> socket.socket:
-    """A listening TCP socket.
+def bind(
+    name: str, host: str, port: int, *, beside: Collection[tuple[str, int]] = (), shared: bool = False
+) -> socket.socket:
+    """A listening TCP socket, whose address another process of the same user may share later if it asks to.
 
     Args:
         beside: All addresses of the same listener. `::` leaves IPv4 to 0.0.0.0 where both are listed with one port;
             else it takes both.
+        shared: Share the address with a process that listens there already; else it is an error that one does.
 
     Raises:
         ConfigError: The address cannot be had; the sentence names listener, address and what to do.
@@ -60,8 +63,11 @@ def bind(name: str, host: str, port: int, *, beside: Collection[tuple[str, int]]
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         if host == "::" and port and ("0.0.0.0", port) in beside:  # noqa: S104 - compared, not bound
             sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+        if shared:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         sock.bind((host, port))
         sock.listen(BACKLOG)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)  # after the kernel has checked that it is ours alone
     except OSError as exc:
         sock.close()
         raise ConfigError([_cannot_listen(name, f"{host}:{port}", exc)]) from None
@@ -101,11 +107,14 @@ def bind_several(sock: socket.socket, count: int) -> list[socket.socket]:
     return made
 
 
-def bind_unix(name: str, path: str) -> socket.socket:
-    """A listening unix socket, mode 0600; a socket left by a dead process is replaced. Raises ConfigError."""
+def bind_unix(name: str, path: str, *, shared: bool = False) -> socket.socket:
+    """A listening unix socket, mode 0600; a socket left by a dead process is replaced. Raises ConfigError.
+
+    `shared` replaces one of a living process too, which keeps those that are connected: such a path has one owner.
+    """
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
     try:
-        if Path(path).is_socket() and _nobody_answers(path):
+        if Path(path).is_socket() and (shared or _nobody_answers(path)):
             Path(path).unlink()
         sock.bind(path)
         Path(path).chmod(0o600)

@@ -2,11 +2,12 @@
 
 import socket
 from contextlib import closing
+from pathlib import Path
 
 import pytest
 
 from sidecar.errors import ConfigError
-from sidecar.transport.listen import bind
+from sidecar.transport.listen import bind, bind_unix
 
 
 def free_port() -> int:
@@ -38,3 +39,26 @@ def test_an_address_that_is_taken_is_named() -> None:
         bind("outbound.listen", "127.0.0.1", taken.getsockname()[1])
     assert caught.value.problems[0].startswith("outbound.listen: cannot listen on 127.0.0.1:")
     assert "another process listens there" in caught.value.problems[0]
+
+
+def test_a_successor_that_says_so_shares_an_address_and_has_it_alone_in_the_end() -> None:
+    with closing(bind("a", "127.0.0.1", 0)) as old:
+        address = old.getsockname()
+        with closing(bind("a", *address, shared=True)) as new:
+            old.close()
+            for _ in range(20):
+                socket.create_connection(address, 5.0).close()
+                new.accept()[0].close()
+            with pytest.raises(ConfigError):
+                bind("b", *address)
+
+
+def test_a_successor_that_says_so_gets_the_path_of_a_unix_socket(tmp_path: Path) -> None:
+    path = str(tmp_path / "admin.sock")
+    with closing(bind_unix("admin", path)) as old:
+        with pytest.raises(ConfigError):
+            bind_unix("admin", path)
+        with closing(bind_unix("admin", path, shared=True)) as new, closing(socket.socket(socket.AF_UNIX)) as client:
+            old.close()
+            client.connect(path)
+            new.accept()[0].close()
