@@ -63,7 +63,9 @@ class H1Client:
     def keep_alive_s(self) -> float | None:
         """How long the upstream said that it keeps this connection when it is idle, seconds; None: it did not say."""
         said = self._response.get(b"keep-alive") if self._response is not None else None
-        for part in (said or b"").split(b","):
+        if said is None:
+            return None
+        for part in said.split(b","):
             name, _, value = part.partition(b"=")
             if name.strip(b" \t").lower() == b"timeout":
                 digits = value.strip(b' \t"')

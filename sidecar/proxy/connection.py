@@ -146,10 +146,11 @@ class _Http1:
         events = self.client.events
         complete = head.opens_tunnel or (isinstance(events[-1], End) if events else False)
         record = HandOver(self.worker.snapshot, head, self.worker.now(), body_complete=complete)
-        if complete:
+        if complete and len(events) > 1:
             record.body_seen = b"".join(event.data for event in events if isinstance(event, Chunk))
             record.bytes_in = len(record.body_seen)
             record.trailers = [field for event in events if isinstance(event, Trailers) for field in event.fields]
+        if complete:
             events.clear()
         return record
 

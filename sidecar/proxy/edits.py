@@ -29,9 +29,19 @@ def _spellings(name: bytes) -> Iterator[bytes]:
 _OURS = frozenset((DEADLINE_HEADER, UNTOUCHED, b"traceparent", b"tracestate", *_spellings(CLIENT_CERT)))
 
 
-def forwarded_request(head: RequestHead, own: Fields, replaced: frozenset[bytes] = frozenset()) -> RequestHead:
+_NOTHING: frozenset[bytes] = frozenset()
+
+
+def _less(always: frozenset[bytes], replaced: frozenset[bytes], connection: bytes | None) -> frozenset[bytes]:
+    """The names that do not go on; most messages have none but `always`, and a new set for each would be waste."""
+    if connection:
+        return always | replaced | nominated(connection)
+    return always | replaced if replaced else always
+
+
+def forwarded_request(head: RequestHead, own: Fields, replaced: frozenset[bytes] = _NOTHING) -> RequestHead:
     """The request as it goes upstream: what the client meant end to end, less `replaced` (lower case), and `own`."""
-    fields = end_to_end(head.fields, _OURS | replaced | nominated(head.get(b"connection")))
+    fields = end_to_end(head.fields, _less(_OURS, replaced, head.get(b"connection")))
     fields += own
     return RequestHead(
         head.method,
@@ -78,7 +88,7 @@ _KEPT_FROM_CLIENT = frozenset((UNTOUCHED,))
 
 def forwarded_response(head: ResponseHead, filters: tuple[RuleFilters, ...] = ()) -> ResponseHead:
     """The answer as it goes to the client, through `filters`. Its length stays as the upstream framed it."""
-    fields = end_to_end(head.fields, _KEPT_FROM_CLIENT | nominated(head.get(b"connection")))
+    fields = end_to_end(head.fields, _less(_KEPT_FROM_CLIENT, _NOTHING, head.get(b"connection")))
     for each in filters:
         fields = each.apply_response(fields)
     return ResponseHead(

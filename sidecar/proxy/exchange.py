@@ -25,7 +25,6 @@ from sidecar.errors import (
     ProxyError,
 )
 from sidecar.errors import Side as Blame
-from sidecar.model.clusters import Wire
 from sidecar.model.messages import ResponseHead
 from sidecar.policy import attempts, grpc
 from sidecar.policy.attempts import Answer, Try, Wait
@@ -51,7 +50,7 @@ from sidecar.proxy.upload import Upload
 from sidecar.proxy.upstream import Lease
 from sidecar.proxy.worker import Worker
 from sidecar.routing.plan import RoutePlan
-from sidecar.routing.wire import wire_for
+from sidecar.routing.wire import carries_requests, wire_for
 from sidecar.telemetry import trace
 from sidecar.telemetry.observer import DESTINATION, AttemptSpan
 
@@ -159,7 +158,7 @@ class _Run:
             record.outgoing = raw_head(str(cluster.key).encode())
         elif plan.filters is not None or plan.backend_filters:
             filter_request(record, plan, index)
-        if wire_for(cluster.protocol, head) is Wire.RAW and head.method != b"CONNECT":
+        if not carries_requests(cluster.protocol) and head.method != b"CONNECT":
             raise ProxyError(NO_ROUTE, f"{cluster.key} is declared {cluster.protocol.value}, which carries no requests")
         ends_at_s = side.ends_at(record, plan, self.client.peer)
         record.ends_at_s = ends_at_s if self.upload is None else self.upload.first_end(ends_at_s, plan)

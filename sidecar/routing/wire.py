@@ -12,6 +12,11 @@ _OPAQUE = (Protocol.TCP, Protocol.TLS)
 _HTTP2 = (Protocol.HTTP2, Protocol.GRPC)
 
 
+def carries_requests(protocol: Protocol) -> bool:
+    """False for a port whose bytes are never read as HTTP; only a tunnel leads there."""
+    return protocol not in _OPAQUE
+
+
 def wire_for(protocol: Protocol, head: RequestHead) -> Wire:
     """What to speak to an upstream whose port declares `protocol`, for the request `head`.
 
