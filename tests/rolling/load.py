@@ -1,8 +1,8 @@
 """The client: HTTP/1.1, HTTP/2 and gRPC at fixed rates, each request sent once, each answer read and compared.
 
-Real clients with real connection handling (httpx, grpcio), but without retries of their own. Requests begin on time
-whether the answers came or not. Says `began` when the first requests are due. The last line of standard output is JSON:
-what was sent, and what became of it.
+Clients with real connection handling (httpx, grpcio; http2_client.py), but without retries of their own. Requests begin
+on time whether the answers came or not. Says `began` when the first requests are due. The last line of standard output
+is JSON: what was sent, and what became of it.
 
 usage: python -m tests.rolling.load PER_SECOND_OF_EACH SECONDS HTTP1_PORT HTTP2_PORT GRPC_PORT
 """
@@ -13,11 +13,12 @@ import json
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import grpc
 import httpx2
 
+from tests.rolling.http2_client import Http2Client
 from tests.rolling.service import answer_for
 
 PATIENCE_S = 20.0  # for one answer
@@ -34,32 +35,40 @@ class WrongAnswerError(Exception):
 
 
 @asynccontextmanager
-async def http_calls(port: int, *, version: int) -> AsyncIterator[Call]:
-    """Calls over HTTP, in turn over a few clients with connections of their own."""
-    async with AsyncExitStack() as stack:
-        clients = [
-            await stack.enter_async_context(
-                httpx2.AsyncClient(
-                    base_url=f"http://127.0.0.1:{port}",
-                    http1=version == 1,
-                    http2=version == 2,
-                    timeout=PATIENCE_S,
-                    trust_env=False,
-                )
-            )
-            for _ in range(HTTP2_CONNECTIONS if version == 2 else 1)
-        ]
+async def http1_calls(port: int) -> AsyncIterator[Call]:
+    """Calls over a pool of kept connections."""
+    async with httpx2.AsyncClient(base_url=f"http://127.0.0.1:{port}", timeout=PATIENCE_S, trust_env=False) as client:
 
         async def call(name: str, wait_s: float, body: bytes) -> bytes:
-            _, number, method = name.split("-")
-            client = clients[int(number) % len(clients)]
-            path = f"/{name}?wait={wait_s}" if wait_s else f"/{name}"
-            answer = await client.request(method, path, content=body if method == "POST" else None)
-            if answer.status_code != 200:
-                raise WrongAnswerError(f"{answer.status_code} {answer.text.strip()}")
-            return answer.content
+            method = name.rpartition("-")[2]
+            answer = await client.request(method, _path(name, wait_s), content=body if method == "POST" else None)
+            return _good(answer.status_code, answer.content)
 
         yield call
+
+
+@asynccontextmanager
+async def http2_calls(port: int) -> AsyncIterator[Call]:
+    """Calls over a few connections in turn."""
+    clients = [Http2Client(port) for _ in range(HTTP2_CONNECTIONS)]
+
+    async def call(name: str, wait_s: float, body: bytes) -> bytes:
+        _, number, method = name.split("-")
+        client = clients[int(number) % len(clients)]
+        async with asyncio.timeout(PATIENCE_S):
+            return _good(*await client.request(method, _path(name, wait_s), body))
+
+    yield call
+
+
+def _path(name: str, wait_s: float) -> str:
+    return f"/{name}?wait={wait_s}" if wait_s else f"/{name}"
+
+
+def _good(status: int, body: bytes) -> bytes:
+    if status != 200:
+        raise WrongAnswerError(f"{status} {body.decode('utf-8', 'replace').strip()}")
+    return body
 
 
 @asynccontextmanager
@@ -121,7 +130,7 @@ class Load:
 
 async def main(per_s: int, seconds: int, http1: int, http2: int, rpc: int) -> None:
     """Send and tell."""
-    async with http_calls(http1, version=1) as h1, http_calls(http2, version=2) as h2, grpc_calls(rpc) as calls:
+    async with http1_calls(http1) as h1, http2_calls(http2) as h2, grpc_calls(rpc) as calls:
         load = Load()
         print("began", flush=True)
         async with asyncio.TaskGroup() as tasks:

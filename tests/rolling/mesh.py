@@ -2,7 +2,8 @@
 
 The first replica's sidecar starts its service (`sidecar run -- COMMAND`), so that both restart together; the second
 stands beside a service that stays. Static folder and identity files: nobody tells the caller that a replica leaves, so
-whatever it notices it notices from connections, which is the harder case.
+whatever it notices it notices from connections, which is the harder case. The caller's own sidecar is replaced by one
+that listens beside it (`--take-over`), because its clients have no other to go to.
 """
 
 import socket
@@ -42,13 +43,20 @@ def steady_ports() -> Iterator[int]:
 
 
 @dataclass
-class Replica:
-    """One of the called: its sidecar, and what it is started with."""
+class Part:
+    """A sidecar that can be restarted, and what it is started with.
+
+    Attributes:
+        ready: Said when it serves.
+        takes_over: It has a successor before it ends, at the same addresses.
+    """
 
     name: str
-    sidecar: Child
     argv: tuple[str, ...]
-    starts: int = 1
+    ready: str
+    takes_over: bool = False
+    starts: int = 0
+    sidecar: Child | None = None
 
 
 class Mesh:
@@ -67,13 +75,15 @@ class Mesh:
         )
         identity = write_identity(folder, "orders")
         try:
-            self.replicas = [self._replica(number, ports, identity, with_service=number == 1) for number in (1, 2)]
-            self.caller = self._caller(ports)
+            self.parts = [self._replica(number, ports, identity, with_service=number == 1) for number in (1, 2)]
+            self.parts.append(self._caller(ports))
+            for part in self.parts:
+                self._begin(part, *part.argv)
         except BaseException:
             self.stop()
             raise
 
-    def _replica(self, number: int, ports: Iterator[int], identity: str, *, with_service: bool) -> Replica:
+    def _replica(self, number: int, ports: Iterator[int], identity: str, *, with_service: bool) -> Part:
         inbound = next(ports)
         app = {"http": next(ports), "grpc": next(ports)}
         served = [(port, protocol) for _, port, protocol in _PORTS]
@@ -101,11 +111,9 @@ class Mesh:
             beside = self._start(f"service-{number}", service)
             for port in app.values():
                 beside.until_listening(port)
-        sidecar = self._start(f"called-{number}-1", argv)
-        sidecar.until_said("app: accepts")
-        return Replica(f"called-{number}", sidecar, argv)
+        return Part(f"called-{number}", argv, "app: accepts")
 
-    def _caller(self, ports: Iterator[int]) -> Child:
+    def _caller(self, ports: Iterator[int]) -> Part:
         self.listeners = [next(ports) for _ in _PORTS]
         upstreams = ", ".join(
             f"{{service: orders.shop, port: {port}, listen: '127.0.0.1:{listen}'}}"
@@ -119,24 +127,29 @@ class Mesh:
             + f"outbound: {{listen: [], upstreams: [{upstreams}]}}\naccess_log: {{when: errors}}\n"
             + _LIMITS
         )
-        caller = self._start("calling-1", (str(BIN / "sidecar"), "run", "-c", str(file)))
-        caller.until_said("listening outbound")
-        for port in self.listeners:
-            caller.until_listening(port)
-        return caller
+        argv = (str(BIN / "sidecar"), "run", "-c", str(file))
+        return Part("calling", argv, f"listening outbound orders.shop:{_PORTS[-1][1]} ", takes_over=True)
 
-    def restart(self, replica: Replica) -> None:
+    def _begin(self, part: Part, *argv: str) -> None:
+        part.starts += 1
+        part.sidecar = self._start(f"{part.name}-{part.starts}", argv)
+        part.sidecar.until_said(part.ready)
+
+    def restart(self, part: Part) -> None:
         """As an orchestrator does it: SIGTERM, the end of the process, the same command again, ready."""
-        process = replica.sidecar.process
-        process.terminate()
+        old = part.sidecar
+        assert old is not None
+        if part.takes_over:
+            sidecar, run, *rest = part.argv
+            self._begin(part, sidecar, run, "--take-over", *rest)
+        old.process.terminate()
         try:
-            status = process.wait(ENDS_S)
+            status = old.process.wait(ENDS_S)
         except subprocess.TimeoutExpired:
-            raise AssertionError(f"{replica.name} did not end within {ENDS_S:g}s of SIGTERM") from None
-        assert status == 0, f"{replica.name} ended with status {status}:\n{replica.sidecar.said()}"
-        replica.starts += 1
-        replica.sidecar = self._start(f"{replica.name}-{replica.starts}", replica.argv)
-        replica.sidecar.until_said("app: accepts")
+            raise AssertionError(f"{part.name} did not end within {ENDS_S:g}s of SIGTERM") from None
+        assert status == 0, f"{part.name} ended with status {status}:\n{old.said()}"
+        if not part.takes_over:
+            self._begin(part, *part.argv)
 
     def taken(self) -> list[str]:
         """Names of all requests that a service took."""

@@ -59,12 +59,12 @@ def play(folder: Path, say: Say, *, per_s: int, seconds: int, restarts: int) -> 
             load.until_said("^began$")
             began_s = time.monotonic() + WARM_S
             each_s = (seconds - WARM_S) / restarts
-            for number, replica in zip(range(restarts), itertools.cycle(mesh.replicas)):
+            for number, part in zip(range(restarts), itertools.cycle(mesh.parts)):
                 time.sleep(max(0.0, began_s + number * each_s - time.monotonic()))
                 assert load.process.poll() is None, f"the load ended before restart {number + 1}:\n{load.said()}"
-                say(f"restart {number + 1} of {restarts}: {replica.name}")
-                mesh.restart(replica)
-                done[replica.name] += 1
+                say(f"restart {number + 1} of {restarts}: {part.name}")
+                mesh.restart(part)
+                done[part.name] += 1
             load.process.wait(began_s + seconds + LATE_S - time.monotonic())
         except subprocess.TimeoutExpired:
             raise AssertionError(f"the load did not end:\n{load.said()[-2000:]}") from None
