@@ -200,7 +200,7 @@ class _Run:
                 problem = exc
             nursery.cancel_scope.cancel()
         if problem is not None:
-            raise problem
+            raise ProxyError(problem.fault)  # itself it would keep this frame, and this frame it, in a cycle
         return answered
 
     async def _try(self, until_s: float | None, nursery: trio.Nursery | None) -> bool:

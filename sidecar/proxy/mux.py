@@ -36,7 +36,8 @@ class MuxEnd:
 
     Attributes:
         number: The stream's; 0 before it has begun.
-        lost: What ended it before its message did; raised by whoever waits.
+        lost: What ended it before its message did. Never raised itself, only its like: a kept exception that was raised
+            keeps the frames it went through, and they keep the stream, until the collector comes.
         owed: Flow-control bytes received and not credited yet; what is left goes back to the connection at the end.
         progress_s: How long the peer may take nothing of it. A tunnel has its idle time instead, for both directions.
     """
@@ -89,7 +90,7 @@ class MuxEnd:
         """Wait for more of the peer. Raises ProxyError when the stream is gone."""
         while not self.events:
             if self.lost is not None:
-                raise self.lost
+                raise ProxyError(self.lost.fault)
             await self._woken()
 
     def credit(self, size: int) -> None:
@@ -115,7 +116,7 @@ class MuxEnd:
             if link.stream.queued_bytes > HIGH_WATER_BYTES:
                 await link.flush()  # what others have queued goes first
             if self.lost is not None:
-                raise self.lost
+                raise ProxyError(self.lost.fault)
             room = codec.send_room(self.number)
             if room <= 0:
                 await self._room()
@@ -132,7 +133,7 @@ class MuxEnd:
             codec.send_end(self.number, ending)
         await link.flush()
         if self.lost is not None:
-            raise self.lost
+            raise ProxyError(self.lost.fault)
 
     def watch_hangup(self, callback: Callable[[], None] | None) -> None:
         """Call `callback` once if the stream is lost."""
@@ -161,7 +162,7 @@ class MuxEnd:
             link.codec.reset(self.number, CANCEL)
             link.write()
             self.lose(problem)
-            raise problem
+            raise ProxyError(problem.fault)
 
     async def _woken(self) -> None:
         # Two tasks may wait at once (the rest of a request goes out while its answer is awaited): one event for both.

@@ -101,7 +101,7 @@ class _Tunnel:
                 nursery.start_soon(self._guarded, self._downstream)
                 nursery.start_soon(self._watch)
         if self._problem is not None:
-            raise self._problem
+            raise ProxyError(self._problem.fault)  # itself it would keep us, and we it, in a cycle
         if self._bulk and not self._closed:
             await self._splice()
         if self._closed:

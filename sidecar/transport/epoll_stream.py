@@ -261,7 +261,7 @@ class TlsStream(EpollStream):
             pass
 
     def _release(self, *, abort: bool) -> None:
-        if not abort and self._failure is None:
+        if not abort and not self._failure:
             try:
                 self._end_writing()
             except (OSError, ValueError):

@@ -239,7 +239,7 @@ class _Flow:
             with trio.move_on_at(self._last_s + idle_s):
                 await self._done.wait()
         if self._failure is not None:
-            raise self._failure
+            raise type(self._failure)(str(self._failure))  # itself it would keep us, and we it, in a cycle
 
     async def _flush(self, stream: EpollStream) -> None:
         try:

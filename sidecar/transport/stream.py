@@ -77,7 +77,8 @@ class Stream:
         self._reader: trio.lowlevel.Task | None = None
         self._writer: trio.lowlevel.Task | None = None
         self._on_hangup: Callable[[], None] | None = None
-        self._failure: StreamBroken | None = None
+        # In words: a kept exception would keep its traceback, and with it the frames of whoever met it, in a cycle.
+        self._failure = ""
         self._closed = False
         self._eof_due = False
         self._reads = 0
@@ -119,7 +120,7 @@ class Stream:
     @property
     def broken(self) -> bool:
         """True once a read or write failed; what came before a failed write can still be read."""
-        return self._failure is not None
+        return bool(self._failure)
 
     def handle_with(self, handler: Handler) -> None:
         """Make `handler` the owner; it is called at the next readiness."""
@@ -154,8 +155,8 @@ class Stream:
         Raises:
             StreamBroken: The connection is gone without an orderly end.
         """
-        if self._failure is not None:
-            return self._read_after(self._failure)
+        if self._failure:
+            return self._read_after()
         if self._closed:
             raise StreamBroken("closed here")
         try:
@@ -163,7 +164,7 @@ class Stream:
         except OSError as exc:
             raise self._fail(exc) from None
 
-    def _read_after(self, failure: StreamBroken) -> bytes:
+    def _read_after(self) -> bytes:
         """What came before a write failed: a peer may answer, then close over what it did not read.
 
         Its end is no orderly one, whatever the kernel says now: the failed write has already told of the reset.
@@ -175,7 +176,7 @@ class Stream:
                 data = None
             if data:
                 return data
-        raise failure
+        raise StreamBroken(self._failure)
 
     async def receive(self) -> bytes:
         """Like `try_read`, but waits until something is there. Cancelling loses no data."""
@@ -195,7 +196,7 @@ class Stream:
 
         After a failure it returns False; the failure shows at the next read or `send`.
         """
-        if self._closed or self._failure is not None:
+        if self._closed or self._failure:
             return False
         if not data:
             return not self._queue
@@ -226,19 +227,19 @@ class Stream:
 
     async def settle(self) -> None:
         """Wait while more than HIGH_WATER_BYTES are queued. Raises StreamBroken."""
-        while self.queued_bytes > HIGH_WATER_BYTES and self._failure is None and not self._closed:
+        while self.queued_bytes > HIGH_WATER_BYTES and not self._failure and not self._closed:
             await self._wait_drained()
         self._raise_if_broken()
 
     async def flush(self) -> None:
         """Wait until the queue is empty. Raises StreamBroken."""
-        while self._queue and self._failure is None and not self._closed:
+        while self._queue and not self._failure and not self._closed:
             await self._wait_drained()
         self._raise_if_broken()
 
     def send_eof(self) -> None:
         """End our direction after what is queued; the other direction stays open (plain streams only)."""
-        if self._closed or self._failure is not None:
+        if self._closed or self._failure:
             return
         if self._queue:
             self._eof_due = True
@@ -316,18 +317,18 @@ class Stream:
     # Inside.
 
     def _fail(self, exc: OSError) -> StreamBroken:
-        failure = self._failure = StreamBroken(exc.strerror or type(exc).__name__)
+        self._failure = exc.strerror or type(exc).__name__
         self._queue.clear()
         self.queued_bytes = 0
         if not self._closed:
             self._arm(read=False, write=False)
         self._wake_reader()
         self._wake_writer()
-        return failure
+        return StreamBroken(self._failure)
 
     def _raise_if_broken(self) -> None:
-        if self._failure is not None:
-            raise self._failure
+        if self._failure:
+            raise StreamBroken(self._failure)
         if self._closed:
             raise StreamBroken("closed here")
 
