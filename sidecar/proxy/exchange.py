@@ -85,11 +85,12 @@ class _Run:
         try:
             try:
                 with self.scope:
-                    await self._carry()
+                    if not self.scope.cancel_called:  # else it left in the same breath: nobody need hear of it
+                        await self._carry()
             except ProxyError as exc:
                 record.fault = exc.fault
             client.watch_hangup(None)
-            if self.scope.cancelled_caught and record.fault is None and not self.complete:
+            if self.scope.cancel_called and record.fault is None and not self.complete:
                 record.fault = CLIENT_GONE
             await self._break_off()
         except BaseException:

@@ -122,6 +122,7 @@ class MuxLease(MuxEnd):
 
     def __init__(self, connection: MuxUpstream, *, fresh: bool, tunnel: bool = False) -> None:
         super().__init__(connection.link, 0)
+        self.progress_s = math.inf  # whoever sends knows how long an endpoint may take: a try, an upload, a tunnel
         self.fresh = fresh
         self._connection = connection
         self._head: RequestHead | None = None
@@ -145,8 +146,6 @@ class MuxLease(MuxEnd):
         """See `Lease`."""
         self._head = head
         self._wants_trailers = wants_trailers
-        if head.opens_tunnel:
-            self.progress_s = math.inf
 
     def put_end(self, trailers: Iterable[tuple[bytes, bytes]] = ()) -> None:
         """See `Lease`."""
