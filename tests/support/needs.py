@@ -7,6 +7,7 @@ instead: a skip there would be a check that silently stopped checking.
 import os
 import shutil
 from collections.abc import Iterable
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -18,6 +19,7 @@ PACKAGES = {
     "curl": "curl",
     "h2load": "nghttp2-client",
     "haproxy": "haproxy",
+    "initdb": "postgresql",
     "ip": "iproute2",
     "kubectl": "kubernetes-client",
     "nft": "nftables",
@@ -27,10 +29,14 @@ PACKAGES = {
     "npm": "npm",
     "openssl": "openssl",
     "promtool": "prometheus",
+    "psql": "postgresql-client",
+    "redis-cli": "redis-tools",
+    "redis-server": "redis-server",
     "systemd-analyze": "systemd",
     "wrk": "wrk",
 }
-_SYSTEM_FOLDERS = ("/usr/sbin", "/sbin")  # not on everybody's PATH; ip and nft live there
+# Not on everybody's PATH: ip and nft live there, and PostgreSQL's server, by version.
+_SYSTEM_FOLDERS = ("/usr/sbin", "/sbin", *map(str, Path("/usr/lib/postgresql").glob("*/bin")))
 
 
 def find(tool: str) -> str | None:
