@@ -72,7 +72,7 @@ def _good(status: int, body: bytes) -> bytes:
 
 @asynccontextmanager
 async def grpc_calls(port: int) -> AsyncIterator[Call]:
-    """Calls over one channel. It repeats nothing; calls that wait for a place on a connection may wait for another's."""
+    """Calls over one channel. It repeats nothing that was sent; what waits for a connection may get the next one."""
     async with grpc.aio.insecure_channel(f"127.0.0.1:{port}") as channel:
         unary = channel.unary_unary("/rolling.Service/Unary")
 
