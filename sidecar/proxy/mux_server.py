@@ -20,7 +20,11 @@ from sidecar.proxy.mux import IDLE, MuxEnd, MuxLink
 from sidecar.proxy.side import Side
 from sidecar.proxy.worker import Worker
 from sidecar.transport.epoll_stream import EpollStream
-from sidecar.transport.stream import Peer, Stream
+from sidecar.transport.stream import READ_BYTES, Peer, Stream
+
+# Of answers that a client asks for and does not take, one buffer of each is held here. With these at most about 1 MiB a
+# connection, in whatever order its 100 streams come; 64 KiB of each would be 6 MiB. Up to 4 streams have all of that.
+APPETITE_BYTES, APPETITE_LEAST_BYTES = 256 * 1024, 4096
 
 NO_ERROR, INTERNAL_ERROR = 0x0, 0x2  # RFC 9113 section 7
 
@@ -45,6 +49,11 @@ class Http2Downstream(MuxEnd):
     def peer(self) -> Peer:
         """See `Downstream`."""
         return self.link.stream.peer
+
+    @property
+    def appetite(self) -> int:
+        """See `Downstream`. The more streams the client has open, the less each of its answers may wait here."""
+        return max(APPETITE_LEAST_BYTES, min(READ_BYTES, APPETITE_BYTES // (len(self.link.ends) or 1)))
 
     @property
     def wants_trailers(self) -> bool:
@@ -142,8 +151,11 @@ class _Connection:
         """Until the connection is over and the client was told; its exchanges end by themselves then."""
         with self._worker.told_of_drain(self._drain):
             why = await self._link.read(self, self._idle_until, first)
-        if why == IDLE and self._drained_s is None and self._worker.now() < self._ends_s:
-            self._worker.observer.limit_reached("idle" if self._served else "firstRequest")
+            if why == IDLE and self._drained_s is None:
+                if self._worker.now() < self._ends_s:
+                    self._worker.observer.limit_reached("idle" if self._served else "firstRequest")
+                self._drain()  # in order: a request may be on its way
+                await self._link.read(self, self._idle_until)
         await self._link.bid_farewell()
 
     def on_event(self, event: Event) -> None:
