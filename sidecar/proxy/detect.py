@@ -2,7 +2,8 @@
 
 Called by the connection's task before it chooses between HTTP and a tunnel. What was read is in `Detected.data` and has
 to be handed on; an end of the stream stays to be found by the next read. A client that is silent may be waiting for its
-server to speak first (SMTP, MySQL), so the caller dials the upstream meanwhile and treats UNDECIDED like OPAQUE.
+server to speak first (SMTP, MySQL), so the caller treats UNDECIDED like OPAQUE. It dials afterwards, not meanwhile: the
+bytes tell whose routes choose the endpoint, and a dial in the mesh is short beside the wait.
 
 UNDECIDED and OPAQUE are answers about bytes, not about trust: where a policy has to see requests, a caller must not let
 such a connection pass unread, else a client escapes the policy by being slow.

@@ -3,6 +3,10 @@
 What a port declares decides; where it declares nothing, the first bytes do, for a fifth of a second (`detect.py`), and
 a client that waits for its server to speak first gets a relay. On a port that declares HTTP nothing else is ever
 relayed unread, so that no policy on requests can be escaped by not sending one.
+
+On a port that declares nothing, a client chooses whether it is read: by being slow, or odd, or by CONNECT. That is
+right as long as policies ask for principals only, which hold for a relay as for a request. A policy that asks for more
+(paths, methods, headers) must refuse what is not read there, or be refused itself until the port declares HTTP.
 """
 
 import trio

@@ -12,7 +12,7 @@ from sidecar.model.bootstrap import HostPort
 from sidecar.model.clusters import ClusterKey, Endpoint, Protocol, ServiceKey
 from sidecar.model.live import LiveRegistry
 from sidecar.model.messages import Fields
-from sidecar.model.policies import Ejection, Retries, RetryOn, TrafficPolicy
+from sidecar.model.policies import Ejection, Limits, Retries, RetryOn, Timeouts, TrafficPolicy
 from sidecar.proxy import exchange
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.pool import Pool
@@ -25,10 +25,6 @@ from sidecar.transport.stream import Peer, Stream, StreamBroken
 
 PASSTHROUGH = ServiceKey("", "passthrough")
 HELLO_S = 5.0  # for a ClientHello; whoever needs longer holds a place for nothing
-_POLICY = TrafficPolicy(
-    retries=Retries(attempts=1, on=frozenset({RetryOn.CONNECT_FAILURE})),
-    ejection=Ejection(max_percent=0),  # there is one address
-)
 
 
 async def serve(stream: Stream, side: Side, worker: Worker, *, first: bytes = b"", tls: bool = False) -> None:
@@ -73,13 +69,20 @@ async def _hello(stream: Stream, first: bytes) -> tuple[bytes, bytes]:
 class PassThrough:
     """The side of a captured connection to an address that no known service has."""
 
-    __slots__ = ("_address", "_worker", "live", "reporter", "service")
+    __slots__ = ("_address", "_policy", "_worker", "live", "reporter", "service")
 
     def __init__(self, worker: Worker, address: HostPort) -> None:
         self.reporter = SOURCE
         self.service: ServiceKey | None = PASSTHROUGH
         self.live = LiveRegistry()  # of this connection alone: addresses are many, and nothing is balanced
         self._address = address
+        places = worker.limits.connections  # nobody's limits but our own: all addresses of a port share them
+        self._policy = TrafficPolicy(
+            timeouts=Timeouts(tunnel_idle_s=worker.limits.tunnel_idle_s or None),
+            retries=Retries(attempts=1, on=frozenset({RetryOn.CONNECT_FAILURE})),
+            ejection=Ejection(max_percent=0),  # there is one address
+            limits=Limits(connections=places, requests=places),
+        )
         self._worker = worker
 
     @property
@@ -90,10 +93,10 @@ class PassThrough:
     async def route(self, record: HandOver, peer: Peer) -> RoutePlan:
         """See `Side`."""
         del record, peer
-        host, port = self._address
+        policy, (host, port) = self._policy, self._address
         endpoint = Endpoint(id=str(self._address), service_port=port, host=host, port=port)
-        cluster = ClusterPlan(ClusterKey(PASSTHROUGH, port), (endpoint,), _POLICY, Protocol.TCP, True, PASSTHROUGH)
-        return RoutePlan("passthrough", (cluster,), (1,), _POLICY, (_POLICY,), None, False, None)
+        cluster = ClusterPlan(ClusterKey(PASSTHROUGH, port), (endpoint,), policy, Protocol.TCP, True, PASSTHROUGH)
+        return RoutePlan("passthrough", (cluster,), (1,), policy, (policy,), None, False, None)
 
     def ends_at(self, record: HandOver, plan: RoutePlan, peer: Peer) -> float | None:
         """See `Side`; the dial has its own bound."""

@@ -24,8 +24,9 @@ from sidecar.proxy.handover import HandOver, Sent
 from sidecar.proxy.side import Side
 from sidecar.proxy.upstream import Lease
 from sidecar.proxy.worker import Worker
+from sidecar.telemetry.observer import SOURCE
 from sidecar.transport.splice import ClientBroken, Moved, UpstreamClosed, splice_rest
-from sidecar.transport.stream import StreamBroken
+from sidecar.transport.stream import Peer, StreamBroken
 
 # Bytes that one direction moves by copy before the kernel takes over: setting up four pipe ends costs as much as
 # copying some 100 KiB, and a conversation that never gets there gains nothing.
@@ -85,7 +86,7 @@ class _Tunnel:
         self._client = client
         self._lease = lease
         self._worker = worker
-        self._idle_s = _idle_s(record, worker)
+        self._idle_s = _idle_s(record, side, client.peer, worker)
         self._moved_s = worker.now()
         self._both = trio.CancelScope()
         self._bulk = False  # the kernel is to take over
@@ -258,7 +259,13 @@ class _Tunnel:
             self._tell()
 
 
-def _idle_s(record: HandOver, worker: Worker) -> float:
-    route = record.route
-    limit_s = route.policy.timeouts.tunnel_idle_s if route is not None else worker.limits.tunnel_idle_s
+def _idle_s(record: HandOver, side: Side, peer: Peer, worker: Worker) -> float:
+    """How long a tunnel may be silent: as the caller's side says, which knows the service's policy."""
+    limits, route = worker.limits, record.route
+    if side.reporter == SOURCE and route is not None:
+        limit_s = route.policy.timeouts.tunnel_idle_s
+    elif peer.alpn == "h2" and limits.http2_ping_s:
+        limit_s = None  # a sidecar: it ends the tunnel in its time, and is asked whether it is still there
+    else:
+        limit_s = limits.tunnel_idle_s
     return limit_s or math.inf

@@ -7,6 +7,7 @@ import pytest
 import trio
 
 from sidecar.codec.h2_library import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES
+from sidecar.model.bootstrap import ProcessLimits
 from sidecar.model.clusters import PLAIN, Protocol, ServiceKey
 from sidecar.model.policies import AllowRule, AuthorizationPolicy, TargetRef, Timeouts, TrafficPolicy
 from sidecar.model.routes import BackendRef, L4Rule, ParentRef, TcpRoute
@@ -377,3 +378,18 @@ async def test_a_reset_in_the_middle_of_an_answer_is_none_after_the_clients_end_
             await everything(client)
         for plane in (world.calling, *world.called):
             assert await told(plane) == ["UR"]
+
+
+async def test_the_callers_side_says_how_long_a_tunnel_may_rest() -> None:
+    policy = TrafficPolicy(timeouts=Timeouts(tunnel_idle_s=None))
+    limits = ProcessLimits(tunnel_idle_s=0.1)
+    async with (
+        tcp_server(tunnels.echo) as server,
+        mesh("mesh", server, policy=policy, limits=limits, called_limits=limits) as world,
+    ):
+        client = await world.dial()
+        with trio.move_on_after(0.4) as nothing_came:
+            await client.receive_some()
+        assert nothing_came.cancelled_caught
+        await client.send_all(b"x")
+        assert await client.receive_some() == b"x"

@@ -90,6 +90,7 @@ async def mesh(
     policy: TrafficPolicy | None = None,
     access: Snapshot | None = None,
     limits: ProcessLimits | None = None,
+    called_limits: ProcessLimits | None = None,
     more: Sequence[Resource] = (),
     name: str = f"{PORT}.orders.shop.mesh",
     sends_bytes: int = 0,
@@ -108,7 +109,7 @@ async def mesh(
             address: HostPort = server
             hop: Hop = PLAIN
             if way == "mesh":
-                bootstrap = inbound(server, declared or protocol)
+                bootstrap = replace(inbound(server, declared or protocol), limits=called_limits or ProcessLimits())
                 plane = await stack.enter_async_context(
                     running(bootstrap, access or Snapshot(complete=True), pki.identity("orders"))
                 )
