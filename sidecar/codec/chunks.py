@@ -88,7 +88,8 @@ class ChunkedBody:
         They begin with the end of the last chunk's line, so that they end with an empty line in any case.
         """
         line = _FIRST if self._first else _NEXT
-        while (match := line.match(data, at)) is not None:
+        end = len(data)
+        while at < end and (match := line.match(data, at)) is not None:  # a size may be more than `match` can take
             size = int(match[1], 16)
             start = match.end()
             if not size:
@@ -97,7 +98,7 @@ class ChunkedBody:
             pieces.append(data[start:at])
             line = _NEXT
         self._first = line is _FIRST
-        self._left = max(at - len(data), 0)
+        self._left = max(at - end, 0)
         rest = data[at:]
         if (_FIRST_BEGUN if self._first else _NEXT_BEGUN).fullmatch(rest) is None:
             raise self._refused(_why_no_line(rest, first=self._first))

@@ -76,6 +76,12 @@ ACCEPTED = {
 }
 
 
+@pytest.mark.parametrize("size", [b"f" * 16, b"7" + b"f" * 15, b"8" + b"0" * 15, b"7" + b"f" * 14 + b"0"])
+def test_the_greatest_sizes_are_waited_for(size: bytes) -> None:
+    assert of_ours(size + b"\r\n", []) == of_ours(size + b"\r\nabc", [3]) == "more"
+    assert read(b"1\r\na\r\n" + size + b"\r\nabc", [4, 30])[0] == b"aabc"
+
+
 @pytest.mark.parametrize("name", ACCEPTED)
 def test_framing_ends_here(name: str) -> None:
     stream, body = ACCEPTED[name]
