@@ -22,7 +22,7 @@ PROVEN_RESTARTS = 20
 PROVEN_PER_S = 100  # of each protocol
 PROVEN_S = 168  # 50 400 requests
 WARM_S = 1.0
-LATE_S = 60.0  # for the last answers, on a busy machine
+LATE_S = 120.0  # for the last answers, on a busy machine
 
 
 @dataclass(frozen=True)

@@ -19,7 +19,7 @@ import grpc
 from hypercorn.asyncio import serve
 from hypercorn.config import Config
 
-GRACE_S = 10.0
+GRACE_S = 60.0
 
 Receive = Callable[[], Awaitable[dict[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
