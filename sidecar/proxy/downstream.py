@@ -17,7 +17,7 @@ from sidecar.codec.events import Event
 from sidecar.errors import CLIENT_GONE, CLIENT_STUCK, ProxyError
 from sidecar.model.messages import ResponseHead
 from sidecar.transport.epoll_stream import EpollStream, plain_stream
-from sidecar.transport.stream import HIGH_WATER_BYTES, Peer, Stream, StreamBroken
+from sidecar.transport.stream import HIGH_WATER_BYTES, READ_BYTES, Peer, Stream, StreamBroken
 
 # After an answer that ends the connection: time and bytes for the client to notice, so that closing over unread data
 # does not reset the connection under the answer.
@@ -43,6 +43,10 @@ class Downstream(Protocol):
     @property
     def half_closes(self) -> bool:
         """True if, in a tunnel, one direction can end while the other goes on."""
+
+    @property
+    def appetite(self) -> int:
+        """Bytes of an answer that are worth reading at once: what is read waits here until the client takes it."""
 
     def pop(self) -> Event | None:
         """The next event already received, or None."""
@@ -114,6 +118,11 @@ class Http1Downstream:
     def half_closes(self) -> bool:
         """See `Downstream`."""
         return self.stream.half_closes
+
+    @property
+    def appetite(self) -> int:
+        """See `Downstream`."""
+        return READ_BYTES
 
     def pop(self) -> Event | None:
         """See `Downstream`."""

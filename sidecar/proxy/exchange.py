@@ -295,6 +295,7 @@ class _Run:
         record.lease = lease
         record.principal = lease.principal
         head = outgoing_head(record, self.side, self.client.peer, span, self.worker)
+        lease.read_at_most(self.client.appetite)
         lease.put_request(head, wants_trailers=self.client.wants_trailers)
         if record.body_seen:
             lease.put_chunk(record.body_seen)

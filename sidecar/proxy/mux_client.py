@@ -160,6 +160,9 @@ class MuxLease(MuxEnd):
         del data
         raise RuntimeError("bytes of a shared connection cannot be handed over")
 
+    def read_at_most(self, size: int) -> None:
+        """Nothing to do: the stream's window bounds it."""
+
     def release(self) -> None:
         """See `Lease`."""
         self.discard()

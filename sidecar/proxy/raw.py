@@ -15,7 +15,7 @@ from sidecar.model.clusters import Endpoint
 from sidecar.model.messages import RequestHead, ResponseHead
 from sidecar.proxy.downstream import until_queued
 from sidecar.transport.epoll_stream import EpollStream, plain_stream
-from sidecar.transport.stream import HIGH_WATER_BYTES, Peer, Stream, StreamBroken
+from sidecar.transport.stream import HIGH_WATER_BYTES, READ_BYTES, Peer, Stream, StreamBroken
 
 Trailing = Iterable[tuple[bytes, bytes]]
 
@@ -55,6 +55,11 @@ class RawDownstream:
     def half_closes(self) -> bool:
         """See `Downstream`."""
         return self.stream.half_closes
+
+    @property
+    def appetite(self) -> int:
+        """See `Downstream`."""
+        return READ_BYTES
 
     def pop(self) -> Event | None:
         """See `Downstream`."""
@@ -205,6 +210,10 @@ class RawLease:
     def watch_hangup(self, callback: Callable[[], None] | None) -> None:
         """See `Lease`."""
         self.stream.watch_hangup(callback)
+
+    def read_at_most(self, size: int) -> None:
+        """See `Lease`."""
+        self.stream.read_bytes = size
 
     def release(self) -> None:
         """See `Lease`."""

@@ -41,6 +41,7 @@ async def relay(record: HandOver, client: Downstream, lease: Lease, answer: Resp
             if credit:
                 lease.credit(credit)
                 credit = 0
+            lease.read_at_most(client.appetite)
             await _more(record, lease, worker)
         elif isinstance(event, Chunk):
             record.sent_downstream = Sent.BODY

@@ -72,6 +72,9 @@ class Lease(Protocol):
     def watch_hangup(self, callback: Callable[[], None] | None) -> None:
         """Call `callback` once if the endpoint is found gone while nobody reads."""
 
+    def read_at_most(self, size: int) -> None:
+        """How much of the answer may be read at once; see `Downstream.appetite`."""
+
     def release(self) -> None:
         """The exchange is over: give the connection back if it can carry another."""
 
@@ -197,6 +200,10 @@ class Http1Lease:
     def credit(self, size: int) -> None:
         """See `Lease`."""
         self.connection.codec.credit(size)
+
+    def read_at_most(self, size: int) -> None:
+        """See `Lease`."""
+        self.connection.stream.read_bytes = size
 
     def watch_hangup(self, callback: Callable[[], None] | None) -> None:
         """See `Lease`."""

@@ -14,7 +14,7 @@ import ssl
 import struct
 
 from sidecar.transport.reactor import Reactor
-from sidecar.transport.stream import READ_BYTES, Peer, Stream, StreamBroken
+from sidecar.transport.stream import Peer, Stream, StreamBroken
 
 _LINGER_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with zero time: close() sends RST
 _BAD_END = select.EPOLLHUP | select.EPOLLERR
@@ -44,7 +44,7 @@ class EpollStream(Stream):
 
     def _recv(self) -> bytes | None:
         try:
-            return self._sock.recv(READ_BYTES)
+            return self._sock.recv(self.read_bytes)
         except BlockingIOError:
             return None
 
@@ -211,7 +211,7 @@ class TlsStream(EpollStream):
 
     def _recv(self) -> bytes | None:
         try:
-            data = self._tls.read(READ_BYTES)
+            data = self._tls.read(self.read_bytes)
         except ssl.SSLWantReadError:
             return None
         except ssl.SSLWantWriteError:

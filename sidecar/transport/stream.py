@@ -67,11 +67,13 @@ class Stream:
         "_writer",
         "peer",
         "queued_bytes",
+        "read_bytes",
     )
 
     def __init__(self, peer: Peer) -> None:
         self.peer = peer
         self.queued_bytes = 0
+        self.read_bytes = READ_BYTES
         self._queue: deque[memoryview | bytes] = deque()
         self._handler: Handler | None = None
         self._reader: trio.lowlevel.Task | None = None
