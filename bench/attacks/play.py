@@ -3,7 +3,7 @@
 import os
 import sys
 import tempfile
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import ExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -55,7 +55,7 @@ class Scale:
 
 
 LONG = Scale(seconds=60.0, idle_s=10.0, connections=10, units_per_s=500.0, rate=50.0, timed=True)
-SHORT = Scale(seconds=1.5, idle_s=0.5, connections=3, units_per_s=300.0, rate=20.0, timed=False)
+SHORT = Scale(seconds=1.5, idle_s=0.2, connections=3, units_per_s=300.0, rate=20.0, timed=False)
 
 
 @dataclass
@@ -93,27 +93,28 @@ class Stage:
         self.proxy = proxy
         self.hostile = hostile
 
-    async def play(self, attack: Attack, scale: Scale) -> Verdict:
-        """Play one attack with a victim of its own."""
-        seconds = max(scale.seconds, attack.at_least_s) if scale.timed else attack.short_s or scale.seconds
-        site = self.proxy.site(seconds, long=scale.timed)
+    async def play(self, attacks: Sequence[Attack], scale: Scale) -> list[Verdict]:
+        """Play attacks one after the other, beside one victim that goes on through all of them."""
         self.hostile.behave(Behaviours())
-        await _warm(site, self.proxy)
-        service = self.hostile.behave(attack.behaviours)
-        verdict = Verdict(attack.name)
+        await _warm(self._site(attacks[0], scale), self.proxy)
+        played: list[tuple[Verdict, _Moments]] = []
         async with _victim(self.proxy, scale.rate) as victims:
             await _first_answers(self.proxy)
-            moments = await self._attack(attack, scale, site, verdict)
-        outcome = await self._outcome(attack, scale, site, service, verdict)
-        verdict.complaints += _victim_complaints(victims, moments, scale, verdict)
-        verdict.complaints += _attacker_complaints(verdict.seen)
-        verdict.complaints += attack.expect(outcome)
-        verdict.complaints += _own_troubles(self.proxy)
-        return verdict
+            for attack in attacks:
+                verdict = Verdict(attack.name)
+                played.append((verdict, await self._attack(attack, scale, verdict)))
+        for verdict, moments in played:
+            verdict.complaints += _victim_complaints(victims, moments, scale, verdict)
+        return [verdict for verdict, _ in played]
 
-    async def _attack(self, attack: Attack, scale: Scale, site: Site, verdict: Verdict) -> "_Moments":
+    def _site(self, attack: Attack, scale: Scale) -> Site:
+        seconds = max(scale.seconds, attack.at_least_s) if scale.timed else attack.short_s or scale.seconds
+        return self.proxy.site(seconds, long=scale.timed)
+
+    async def _attack(self, attack: Attack, scale: Scale, verdict: Verdict) -> "_Moments":
         """The victim alone, the attack, and what follows until the sidecar is back."""
-        proxy = self.proxy
+        proxy, site = self.proxy, self._site(attack, scale)
+        service = self.hostile.behave(attack.behaviours)
         idle_s = trio.current_time()
         await trio.sleep(scale.idle_s)
         base = verdict.base = await trio.to_thread.run_sync(proxy.read)
@@ -130,7 +131,10 @@ class Stage:
         if proxy.status is None:
             after, verdict.recovered_s = await _recovered(proxy, base)
             verdict.complaints += [f"{RECOVER_S:g} s after the attack {what}" for what in _beyond(base, after)]
-        return _Moments(idle_s, began_s, ended_s)
+        verdict.complaints += _attacker_complaints(verdict.seen)
+        verdict.complaints += attack.expect(await self._outcome(attack, scale, site, service, verdict))
+        verdict.complaints += _own_troubles(proxy)
+        return _Moments(idle_s, began_s, ended_s, trio.current_time(), monotonic() - trio.current_time())
 
     async def _outcome(self, attack: Attack, scale: Scale, site: Site, service: Service, verdict: Verdict) -> Outcome:
         assert verdict.base is not None
@@ -181,11 +185,13 @@ async def staged(attack: Attack, *, long: bool) -> AsyncIterator[Stage]:
 
 @dataclass(frozen=True, slots=True)
 class _Moments:
-    """When what began, by the event loop's clock."""
+    """When what began, by the event loop's clock, and how far that is behind CLOCK_MONOTONIC."""
 
     idle_s: float
     began_s: float
     ended_s: float
+    over_s: float
+    behind_s: float
 
 
 async def _attacked(attack: Attack, site: Site, scale: Scale) -> Seen:
@@ -293,8 +299,9 @@ def _beyond(base: Reading, now: Reading) -> list[str]:
 
 def _victim_complaints(victims: list[Sample], moments: _Moments, scale: Scale, verdict: Verdict) -> list[str]:
     """The victim rule; fills in the verdict's figures."""
-    behind_s = monotonic() - trio.current_time()
-    idle = [one for one in victims if moments.idle_s <= one.due_s - behind_s < moments.began_s]
+    behind_s = moments.behind_s
+    victims = [one for one in victims if moments.idle_s <= one.due_s - behind_s < moments.over_s]
+    idle = [one for one in victims if one.due_s - behind_s < moments.began_s]
     during = [one for one in victims if moments.began_s <= one.due_s - behind_s < moments.ended_s]
     verdict.samples, verdict.idle_p99_s, verdict.p99_s = len(victims), p99_s(idle), p99_s(during)
     bad = [one.problem for one in victims if one.problem]

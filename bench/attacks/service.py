@@ -4,6 +4,7 @@ It runs in the harness' own process, so that a verdict can look at every byte. T
 inbound side leads), HTTP/2, and TCP.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass, field
 from functools import partial
@@ -39,6 +40,7 @@ class Service:
         open: Connections open now.
         ends_s: Moments when a client's end was seen, CLOCK_MONOTONIC: a FIN, or a reset.
         resets: How many of them were resets.
+        ended, processed: Moments, and how often, by a word of the behaviour's own.
     """
 
     received: bytearray = field(default_factory=bytearray)
@@ -49,6 +51,8 @@ class Service:
     open: int = 0
     ends_s: list[float] = field(default_factory=list)
     resets: int = 0
+    ended: dict[str, float] = field(default_factory=dict)
+    processed: Counter[str] = field(default_factory=Counter)
 
     def take(self, number: int, piece: bytes) -> None:
         """Bytes came on a connection."""

@@ -4,7 +4,6 @@ windows that stay shut, messages without end. Each ends at its bound, and holds 
 
 import hashlib
 from collections.abc import Mapping
-from time import monotonic
 
 import trio
 from h2.config import H2Configuration
@@ -185,7 +184,11 @@ async def _deaf(client: Client) -> None:
 
 _PATTERN = bytes(range(256)) * (MIB // 256)
 
-CONNECTION_KIB = 1024  # of one HTTP/2 connection, however many streams wait
+STREAMS = 100  # at once, of each connection here
+OBJECTS_KIB = 16  # an exchange under way, without what it buffers (measured)
+CONNECTION_KIB = 1024 + STREAMS * OBJECTS_KIB  # of one HTTP/2 connection, however many of its answers wait
+# Uploads that wait: each has a window's worth on the way, and what has been sent is kept for another try.
+UPLOADS_KIB = STREAMS * (64 + 64 + OBJECTS_KIB)
 
 
 def _at_most(kib_each: int) -> Expect:
@@ -279,7 +282,6 @@ async def slow_consumers(site: Site, turn: Turn, number: int) -> None:
             digest.update(piece)
             got += len(piece)
             await trio.sleep(1.0)
-        turn.seen.times_s.append(monotonic())
         while got < size and (piece := await stream.receive_some(MIB)):
             digest.update(piece)
             got += len(piece)
@@ -306,9 +308,9 @@ async def slow_neighbours(site: Site, turn: Turn, number: int) -> None:
             await trio.sleep(0.2)
         return
     async with http2(site, own=settings((4, 0)), port=site.http2) as peer:
-        for stream in range(1, 40, 2):
+        for asked in range(1, 40, 2):
             await turn.pace()
-            await peer.send(peer.wire.headers(stream, _get("/1"), end=True))
+            await peer.send(peer.wire.headers(asked, _get("/1"), end=True))
         await peer.until(lambda: False, turn.ends_s - trio.current_time())
 
 
@@ -372,10 +374,11 @@ SLOW = (
            _SIZED, at_least_s=40, more=_bounds, units_per_s=2000),
     Attack("13", "tiny-windows", "at most 1 MiB a connection is held", tiny_windows, _at_most(CONNECTION_KIB), _SIZED,
            units_per_s=2000),
-    Attack("13", "stalled-uploads", "at most 1 MiB a connection is held", stalled_uploads, _at_most(CONNECTION_KIB),
+    Attack("13", "stalled-uploads", "at most a window and a kept body for each", stalled_uploads, _at_most(UPLOADS_KIB),
            _SIZED, units_per_s=2000),
     Attack("17", "slow-consumers", "at most 256 KiB each; every SHA-256 right", slow_consumers, _all_right, _SIZED,
            connections=_clients, once=True, units_per_s=2000),
     Attack("17", "slow-neighbours", "a small answer within 2 s beside clients that take nothing", slow_neighbours,
-           behaviours=Behaviours(http2=_sized_frames), connections=_neighbours, units_per_s=2000, once=True, short_s=4.0),
+           behaviours=Behaviours(http2=_sized_frames), connections=_neighbours, units_per_s=2000, once=True,
+           short_s=4.0),
 )  # fmt: skip

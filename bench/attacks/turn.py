@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from dataclasses import dataclass, field
+from time import monotonic
 
 import trio
 
@@ -16,13 +17,13 @@ class Seen:
     Attributes:
         counts: How often, by a word of the attack's own.
         most: Largest figure, by a word of the attack's own.
-        times_s: Moments by CLOCK_MONOTONIC, which all processes of a machine share; in order.
+        times_s: Moments by CLOCK_MONOTONIC, which all processes of a machine share, by a word of the attack's own.
         complaints: What the sidecar should not have done.
     """
 
     counts: Counter[str] = field(default_factory=Counter)
     most: dict[str, float] = field(default_factory=dict)
-    times_s: list[float] = field(default_factory=list)
+    times_s: dict[str, float] = field(default_factory=dict)
     complaints: list[str] = field(default_factory=list)
 
     def text(self) -> str:
@@ -48,6 +49,7 @@ class Turn:
         self.ends_s = trio.current_time() + seconds
         self._apart_s = 1.0 / units_per_s
         self._next_s = trio.current_time()
+        self._serial = 0
 
     @property
     def over(self) -> bool:
@@ -66,6 +68,15 @@ class Turn:
     def most(self, word: str, figure: float) -> None:
         """Remember the largest."""
         self.seen.most[word] = max(self.seen.most.get(word, figure), figure)
+
+    def time(self, word: str) -> None:
+        """It happens now."""
+        self.seen.times_s[word] = monotonic()
+
+    def serial(self) -> int:
+        """Another number at every call."""
+        self._serial += 1
+        return self._serial
 
     def complain(self, sentence: str) -> None:
         """It should not have happened."""

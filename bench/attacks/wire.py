@@ -53,7 +53,7 @@ async def answer(stream: Stream, data: bytes, seconds: float = 5.0) -> bytes:
 
 
 def whole(got: bytes) -> bool:
-    """True for one final answer with a counted body, or without one."""
+    """True for one final answer with a counted body, in chunks, or without one."""
     head, end, body = got.partition(b"\r\n\r\n")
     while end and head[9:10] == b"1":
         head, end, body = body.partition(b"\r\n\r\n")
@@ -62,6 +62,8 @@ def whole(got: bytes) -> bool:
     for line in head.lower().split(b"\r\n"):
         if line.startswith(b"content-length:"):
             return len(body) >= int(line.partition(b":")[2])
+    if b"transfer-encoding: chunked" in head.lower():
+        return body.endswith(b"0\r\n\r\n")
     return head[9:12] in (b"204", b"304")
 
 
