@@ -106,8 +106,12 @@ class Listeners:
         worker = self._worker
         with worker.client("inbound"):
             try:
-                unencrypted = mode is MtlsMode.OFF or (mode is MtlsMode.PERMISSIVE and not await _speaks_tls(plain))
-                decision = self._captured.inbound(plain, targets) if unencrypted else None
+                decision = self._captured.inbound(plain, targets) if mode is not MtlsMode.STRICT else None
+                # Sidecars dial this listener itself: who dialled the app's port knows of none. Its TLS is the app's
+                # own, and its silence may be waiting for the server to speak first.
+                unencrypted = mode is not MtlsMode.STRICT and (
+                    mode is MtlsMode.OFF or isinstance(decision, captured.ToApp) or not await _speaks_tls(plain)
+                )
             except BaseException:
                 plain.close()
                 raise
