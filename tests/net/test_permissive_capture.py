@@ -1,4 +1,4 @@
-"""Permissive mode and captured connections: who was redirected here knows of no sidecar, whatever the bytes look like."""
+"""Permissive mode and captured connections: who was redirected here knows of no sidecar, whatever it sends."""
 
 import socket
 import ssl
@@ -29,9 +29,11 @@ class Redirected:
     """A kernel that redirected every connection."""
 
     def outbound(self, sock: socket.socket) -> None:
-        raise AssertionError("no outbound listener is here")
+        raise AssertionError(f"no outbound listener is here, and {sock} is none")
 
     def inbound(self, sock: socket.socket, declared: Collection[int]) -> ToApp:
+        assert sock.getpeername()
+        assert set(declared) == {PORT}
         return ToApp(PORT)
 
 
@@ -42,7 +44,7 @@ async def captured(app: HostPort, protocol: Protocol) -> AsyncIterator[HostPort]
     reactor = Reactor(bugs.append)
     contexts = Contexts(pki.identity("orders"))
     node = NodeInfo(service="orders", namespace="shop", id="orders-1", account="orders")
-    dialer = SocketDialer(reactor, lambda alpn: None)
+    dialer = SocketDialer(reactor, lambda _: None)
     worker = Worker(node, dialer, Told(), Random(1), trio.current_time, on_bug=bugs.append)
     known = targets(node, (InboundPort(port=PORT, protocol=protocol, app=app),), 100)
     sock = bind("inbound.listen", "127.0.0.1", 0)
