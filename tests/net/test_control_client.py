@@ -27,8 +27,9 @@ from sidecar.transport import tls
 from sidecar.transport.identity import Identity
 from tests.support.fake_control_plane import FakeControlPlane
 from tests.support.pki import Leaf, Pki, identity, pki
-from tests.unit.control.test_identity import new_request, write_files
+from tests.unit.control.test_identity import new_request
 from tests.unit.control.test_state import endpoints, route, service
+from tests.unit.transport.test_identity_files import write_files
 
 ORDERS = ServiceKey("shop", "orders")
 ORDERS_ID = "spiffe://mesh.local/ns/shop/sa/orders"

@@ -7,7 +7,7 @@ from control_plane.cli.flags import PAGES, FlagPage, facts_of, page_of
 from sidecar import errors
 
 FAULTS = [row for row in vars(errors).values() if isinstance(row, errors.Fault)]
-CONTRACT = ["UH", "UF", "UC", "UR", "UPE", "UT", "NR", "NC", "UO", "URX", "RL", "RBAC", "DPE", "DC", "DI", "FI", "SI", "LR"]
+CONTRACT = "UH UF UC UR UPE UT NR NC UO URX RL RBAC DPE DC DI FI SI LR".split()
 
 
 def test_every_flag_that_can_be_met_has_a_page() -> None:
