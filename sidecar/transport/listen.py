@@ -155,21 +155,38 @@ async def accept_loop(
 ) -> None:
     """Accept for ever and give each connection to `serve` (which must not block). Owns `sock`.
 
-    `admit` is awaited before each accept and returns when another connection is allowed.
+    `admit` is awaited before each accept and returns when another connection is allowed. When cancelled, those are
+    accepted that the kernel has connected meanwhile: it would reset them, and nobody listens a moment later.
     """
     listener = trio.socket.from_stdlib_socket(sock)
     with listener:
-        while True:
-            await admit()
-            try:
-                accepted, address = await listener.accept()
-            except ConnectionError:
-                continue  # the client left while it was queued
-            except OSError:
-                await trio.sleep(PAUSE_S)
-                continue
-            plain = socket.socket(accepted.family, accepted.type, accepted.proto, fileno=accepted.detach())
-            plain.setblocking(False)
-            if plain.family != socket.AF_UNIX:
-                plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            serve(plain, address)
+        try:
+            while True:
+                await admit()
+                try:
+                    accepted, address = await listener.accept()
+                except ConnectionError:
+                    continue  # the client left while it was queued
+                except OSError:
+                    await trio.sleep(PAUSE_S)
+                    continue
+                _serve(socket.socket(accepted.family, accepted.type, accepted.proto, accepted.detach()), address, serve)
+        except trio.Cancelled:
+            _accept_the_last(sock, serve)
+            raise
+
+
+def _accept_the_last(sock: socket.socket, serve: Callable[[socket.socket, object], None]) -> None:
+    for _ in range(BACKLOG):
+        try:
+            accepted, address = sock.accept()
+        except OSError:
+            return
+        _serve(accepted, address, serve)
+
+
+def _serve(plain: socket.socket, address: object, serve: Callable[[socket.socket, object], None]) -> None:
+    plain.setblocking(False)
+    if plain.family != socket.AF_UNIX:
+        plain.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    serve(plain, address)

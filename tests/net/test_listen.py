@@ -80,3 +80,16 @@ def test_the_limit_is_raised_as_far_as_it_may_be(monkeypatch: pytest.MonkeyPatch
     assert listen.clients_within(200) == 200
     assert limit[-1] == (2 * 200 + listen.OWN_FILES, 1_000)
     assert listen.clients_within(10_000) == (1_000 - listen.OWN_FILES) // 2
+
+
+async def test_those_whom_the_kernel_connected_before_the_end_are_served() -> None:
+    accepted: list[socket.socket] = []
+    sock = listen.bind("test", "127.0.0.1", 0)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(listen.accept_loop, sock, always, lambda plain, _: accepted.append(plain))
+        await trio.testing.wait_all_tasks_blocked()
+        clients = [socket.create_connection(sock.getsockname()) for _ in range(3)]
+        nursery.cancel_scope.cancel()
+    assert len(accepted) == 3
+    for one in accepted + clients:
+        one.close()
