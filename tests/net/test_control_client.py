@@ -204,7 +204,7 @@ async def test_a_control_plane_that_dies_and_returns_is_found_again(tmp_path: Pa
 async def test_files_are_an_identity_too_and_new_ones_are_used_for_the_next_stream(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("sidecar.control.identity.POLL_S", 0.05)
+    monkeypatch.setattr("sidecar.transport.identity_files.POLL_S", 0.05)
     files = write_files(tmp_path, identity("orders"))
     fake = FakeControlPlane()
     async with serving(fake):

@@ -7,12 +7,12 @@ from control_plane.cli.flags import PAGES, FlagPage, facts_of, page_of
 from sidecar import errors
 
 FAULTS = [row for row in vars(errors).values() if isinstance(row, errors.Fault)]
-CONTRACT = "UH UF UC UR UPE UT NR NC UO URX RL RBAC DPE DC DI FI SI LR".split()
+CONTRACT = ["UH", "UF", "UC", "UR", "UPE", "UT", "NR", "NC", "UO", "URX", "RL", "RBAC", "DPE", "DC", "DI", "FI", "SI"]
 
 
 def test_every_flag_that_can_be_met_has_a_page() -> None:
     flags = [page.flag for page in PAGES]
-    assert sorted(flags) == sorted(CONTRACT)
+    assert sorted(flags) == sorted([*CONTRACT, "LR"])
     assert {row.flag for row in FAULTS} <= set(flags)
 
 
