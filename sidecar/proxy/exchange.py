@@ -363,7 +363,7 @@ class _Run:
                     await client.push()
                 else:
                     await self._reply(fault, None)
-            except ProxyError:
+            except (ProxyError, ValueError):  # the client is gone, or was promised more bytes than came
                 client.cut_short()
         if scope.cancelled_caught:
             client.cut_short()

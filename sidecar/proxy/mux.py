@@ -281,6 +281,7 @@ class MuxLink:
 
     async def bid_farewell(self) -> None:
         """After `read`: let the last bytes arrive."""
+        self.write()
         async with self._gate:
             await linger(self.stream, self.progress_s)
 

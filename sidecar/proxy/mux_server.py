@@ -156,6 +156,7 @@ class _Connection:
                     self._worker.observer.limit_reached("idle" if self._served else "firstRequest")
                 self._drain()  # in order: a request may be on its way
                 await self._link.read(self, self._idle_until)
+        self._codec.go_away(at_once=True)  # what crosses it was not taken, and may be sent again
         await self._link.bid_farewell()
 
     def on_event(self, event: Event) -> None:
@@ -175,6 +176,8 @@ class _Connection:
         self._served = self._served or bool(new)
         if new and self._drained_s is None and self._worker.now() >= self._ends_s:
             self._drain()
+        if self._drained_s is not None and self._worker.now() >= self._drained_s + GOODBYE_S:
+            self._codec.go_away(at_once=True)  # it does not say that it has heard
         for end, head in new:
             self.nursery.start_soon(self._exchange, end, self._record(end, head))
 

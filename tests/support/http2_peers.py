@@ -20,6 +20,7 @@ from sidecar.model.snapshot import Resource
 from sidecar.proxy import entry
 from sidecar.transport.memory import MemoryStream
 from sidecar.transport.stream import StreamBroken
+from tests.support.http2 import PREFACE
 from tests.support.mesh import ORDERS, PORT, MemoryMesh
 
 Fields = list[tuple[str, str]]
@@ -70,6 +71,8 @@ class Peer:
         self.messages: dict[int, Message] = {}
         self.went_away: list[tuple[int, int]] = []  # last stream and code of each GOAWAY that came
         self.pings = 0
+        self._preface = 0 if client else len(PREFACE)
+        self._rest = b""  # of a frame that is not whole
         self.credits = True  # give windows back
         self.problem: Exception | None = None  # that ended it
         self.closed = trio.Event()
@@ -106,6 +109,7 @@ class Peer:
                     await trio.sleep(self.pause_s)
         except (StreamBroken, ProtocolError) as exc:
             self.problem = exc
+        self.stream.close()
         self.closed.set()
         self._woken()
         for message in self.messages.values():
@@ -113,8 +117,18 @@ class Peer:
             message.began.set()
 
     def feed(self, data: bytes) -> None:
-        """Take bytes of the peer."""
-        for event in self.http.receive_data(data):
+        """Take bytes of the peer. GOAWAY is kept from python-h2, which would do nothing more after it."""
+        self._rest += data
+        ready = b""
+        if self._preface and len(self._rest) >= self._preface:
+            ready, self._rest, self._preface = self._rest[: self._preface], self._rest[self._preface :], 0
+        while len(self._rest) >= 9 and len(self._rest) >= (size := 9 + int.from_bytes(self._rest[:3], "big")):
+            frame, self._rest = self._rest[:size], self._rest[size:]
+            if frame[3] == 7:
+                self.went_away.append((int.from_bytes(frame[9:13], "big"), int.from_bytes(frame[13:17], "big")))
+            else:
+                ready += frame
+        for event in self.http.receive_data(ready):
             self.on_event(event)
         self.send()
         self._woken()
@@ -141,8 +155,6 @@ class Peer:
             message.reset = int(event.error_code)
             message.began.set()
             message.over.set()
-        elif isinstance(event, came.ConnectionTerminated):
-            self.went_away.append((event.last_stream_id or 0, int(event.error_code or 0)))
         elif isinstance(event, came.PingReceived):
             self.pings += 1
 
