@@ -5,6 +5,8 @@ Odd connections come over mutual TLS to the inbound listener, even ones in plain
 
 from collections.abc import Awaitable, Callable
 
+import trio
+
 from bench.attacks.site import Site
 from bench.attacks.table import Attack, Expect, Outcome
 from bench.attacks.turn import Turn
@@ -199,6 +201,11 @@ async def unread_replies(site: Site, turn: Turn, number: int) -> None:
         for _ in range(400):
             await turn.pace(BATCH / FRAMES_A_UNIT)
             if not await peer.send(*[ping()] * BATCH):
+                turn.count("ended")
+                return
+        for _ in range(25):  # it lingers, so that a client that reads could have its GOAWAY
+            await trio.sleep(0.2)
+            if not await peer.send(ping()):
                 turn.count("ended")
                 return
     turn.complain("10 000 PINGs of a client that does not read were taken")

@@ -8,6 +8,8 @@ import json
 import re
 from typing import Any
 
+import trio
+
 from bench.attacks.service import ANSWER, Behaviours, Client
 from bench.attacks.site import Site
 from bench.attacks.table import Attack, Outcome
@@ -350,6 +352,7 @@ def _log_all(long: bool) -> dict[str, object]:
 
 
 LINE_MAX_BYTES = 32 * 1024
+LOG_S = 0.5  # until a line is in the file
 
 
 async def logs(site: Site, turn: Turn, number: int) -> None:
@@ -360,6 +363,7 @@ async def logs(site: Site, turn: Turn, number: int) -> None:
             async with stream:
                 await answer(stream, _LOGGED[name])
             turn.count("requests")
+    await trio.sleep(LOG_S)
 
 
 def _every_line_is_json(outcome: Outcome) -> list[str]:

@@ -259,7 +259,7 @@ async def _endless_chunk(site: Site, turn: Turn) -> None:
 
 CLIENTS, SHORT_CLIENTS = 200, 20
 SLOW_BYTES_PER_S = 10 * 1024
-SLOW_S, SHORT_SLOW_S = 60.0, 2.0
+SLOW_S, SHORT_SLOW_S = 60.0, 1.5
 WANTED_MIB, SHORT_WANTED_MIB = 50, 5
 SLOW_KIB_EACH = 256
 
@@ -380,5 +380,5 @@ SLOW = (
            connections=_clients, once=True, units_per_s=2000),
     Attack("17", "slow-neighbours", "a small answer within 2 s beside clients that take nothing", slow_neighbours,
            behaviours=Behaviours(http2=_sized_frames), connections=_neighbours, units_per_s=2000, once=True,
-           short_s=4.0),
+           short_s=3.0),
 )  # fmt: skip
