@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -255,3 +256,12 @@ def test_any_bytes_at_all_are_survived(raw: bytes) -> None:
         (client(), b""),
     ):
         fed(codec, first + raw, [])
+
+
+@pytest.mark.parametrize("block", [b"\xff", b"\x3f" + b"\xff" * 20])
+def test_what_is_said_of_a_bad_block_does_not_name_places_in_our_memory(block: bytes) -> None:
+    codec = server()
+    codec.feed(PREFACE + settings_frame() + frame(1, 5, 1, block), 0.0)
+
+    assert codec.over.startswith("the peer broke the protocol: Error decoding header block: ")
+    assert "0x" not in codec.over
