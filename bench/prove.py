@@ -143,6 +143,12 @@ PROOFS: tuple[Run, ...] = (
         "tests.conformance.differential:prove",
         "100,000 generated requests",
     ),
+    InParts(
+        "attacks",
+        "an attack on a process costs others no error and little time, and all that it took comes back",
+        "bench.attacks.proof:prove",
+        "60 s of each attack",
+    ),
 )
 
 
