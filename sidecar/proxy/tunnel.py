@@ -179,6 +179,8 @@ class _Tunnel:
             elif isinstance(event, End):
                 lease.put_end()
                 await lease.push()
+                if credit:  # the other direction may go on for an hour, and others need the connection's window
+                    client.credit(credit)
                 return lease.half_closes
 
     async def _downstream(self) -> bool:
@@ -203,6 +205,8 @@ class _Tunnel:
             elif isinstance(event, End):
                 client.put_end()
                 await client.push()
+                if credit:
+                    lease.credit(credit)
                 return client.half_closes
 
     async def _watch(self) -> None:

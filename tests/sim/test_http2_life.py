@@ -10,7 +10,8 @@ from sidecar.model.bootstrap import ProcessLimits
 from sidecar.model.clusters import Protocol
 from sidecar.model.messages import ResponseHead
 from sidecar.proxy.mux_server import Http2Downstream
-from tests.support.http2 import PREFACE, Wire, settings
+from sidecar.transport.memory import MemoryStream
+from tests.support.http2 import PREFACE, Wire, data, settings
 from tests.support.http2_peers import Call, Client, Http2Mesh
 
 HELD_S = 5.0
@@ -201,5 +202,34 @@ async def test_trailers_that_nobody_may_send_do_no_harm(autojump_clock: MockCloc
         mesh.configure(["a"])
         got = await Client(mesh).request(fields=[("te", "trailers")])
         assert (got.status, got.body, got.whole, got.trailers) == (200, b"ok", True, [("x-upper", "1")]), got.body
+        assert mesh.bugs == []
+        nursery.cancel_scope.cancel()
+
+
+async def test_half_closed_tunnels_hold_nothing_of_the_connections_window(autojump_clock: MockClock) -> None:
+    async def takes(stream: MemoryStream) -> None:
+        while await stream.receive():
+            pass
+        await trio.sleep_forever()
+
+    async with trio.open_nursery() as nursery:
+        mesh = Http2Mesh(nursery, protocol=Protocol.TCP)
+        mesh.network.listen("a:8080", lambda stream: nursery.start_soon(takes, stream))
+        mesh.configure(["a"])
+        stream, wire = mesh.network.dial("proxy:1"), Wire()
+        await stream.send(PREFACE + settings())
+        opened = 0
+        for number in range(1, 41, 2):
+            head = wire.headers(number, [(":method", "CONNECT"), (":authority", "orders.shop:8080")])
+            body = b"".join(data(number, b"x" * 15_000, end=last) for last in (False, False, False, True))
+            await stream.send(head + body)
+            with trio.move_on_after(0.1):
+                while True:
+                    got = await stream.receive()
+                    assert got
+                    for frame in wire.read(got):
+                        if frame.name == "WindowUpdate" and not frame.stream:
+                            opened += int.from_bytes(frame.body, "big")
+        assert opened - (1024 * 1024 - 65_535) > 20 * 60_000 - 512 * 1024  # what was sent is given back by halves
         assert mesh.bugs == []
         nursery.cancel_scope.cancel()
