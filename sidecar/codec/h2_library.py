@@ -5,12 +5,13 @@ enough (reliability.md section 1). So heads pass it by: `HeadReader` stands in t
 header list for h2_heads.py, and shows the library an empty one. Its limit of streams is lifted; h2_server.py counts.
 """
 
+import re
 from collections.abc import Iterable
 
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
-from hpack import Decoder, HeaderTuple
+from hpack import Decoder, HeaderTuple, HPACKDecodingError
 
 from sidecar.codec import h2_frames as wire
 from sidecar.codec.grammar import HEAD_MAX_BYTES
@@ -24,6 +25,7 @@ HEADER_TABLE_BYTES = 4096  # HPACK, each direction; we never use more, whatever 
 DECODED_MAX_BYTES = 80 * 1024
 
 _KNOWN_SETTINGS = frozenset(code.value for code in SettingCodes)
+_MEMORY = re.compile(r"<memory at 0x[0-9a-f]+>")  # what hpack calls a block; where that lies is nobody's business
 _INTERIM = (HeaderTuple(b":status", b"100"),)
 
 
@@ -38,7 +40,10 @@ class HeadReader(Decoder):
     def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
         """See `hpack.Decoder`."""
         del raw
-        self.received = received = list(super().decode(data, raw=True))
+        try:
+            self.received = received = list(super().decode(data, raw=True))
+        except HPACKDecodingError as error:
+            raise type(error)(_MEMORY.sub("its bytes", str(error))) from error
         if self.may_be_interim and received and received[0][0] == b":status" and received[0][1].startswith(b"1"):
             return _INTERIM
         return ()

@@ -6,7 +6,6 @@ the library would end the connection, or keep things, for them. Refuses to hold:
 block, or body bytes; those are the reader's, until it credits them.
 """
 
-import re
 import struct
 from abc import abstractmethod
 from collections.abc import Callable
@@ -31,8 +30,6 @@ from sidecar.codec.h2_heads import trailers
 from sidecar.codec.h2_library import settings_to_heed
 from sidecar.codec.h2_streams import DRAIN_PING, Stream, Streams
 from sidecar.errors import Fault, ProxyError
-
-_MEMORY = re.compile(r"<memory at 0x[0-9a-f]+>")  # what hpack calls the block; where that lies is nobody's business
 
 
 class H2Mux(Streams):
@@ -97,8 +94,7 @@ class H2Mux(Streams):
         except ProtocolError as error:  # it has written the GOAWAY
             too_big = isinstance(error, DenialOfServiceError)
             known = isinstance(error, NoSuchStreamError)  # says nothing but the number
-            why = _MEMORY.sub("its bytes", str(error))
-            sentence = f"the peer broke the protocol: {'a closed stream is used, ' if known else ''}{why}"[:200]
+            sentence = f"the peer broke the protocol: {'a closed stream is used, ' if known else ''}{error}"[:200]
             self._note("head-too-big" if too_big else "protocol-error", sentence)
             self._collect()
             self._end(sentence, error.error_code, events)
