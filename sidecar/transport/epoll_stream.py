@@ -257,8 +257,8 @@ class TlsStream(EpollStream):
         # before it knew an error; CPython cannot half-close TLS, so that data is lost to us.
         try:
             self._tls.unwrap()
-        except ssl.SSLError:
-            pass
+        except (ssl.SSLError, ValueError):
+            pass  # ValueError: we have said goodbye before
 
     def _release(self, *, abort: bool) -> None:
         if not abort and not self._failure:
