@@ -149,6 +149,12 @@ PROOFS: tuple[Run, ...] = (
         "bench.attacks.proof:prove",
         "60 s of each attack",
     ),
+    InParts(
+        "guided-fuzz",
+        "no bytes that atheris thinks of break a codec, a reader of first bytes, the configuration, the stream",
+        "tests.fuzz.guided:prove",
+        "10 targets of a minute",
+    ),
 )
 
 
