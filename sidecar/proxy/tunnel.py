@@ -96,11 +96,13 @@ class _Tunnel:
 
     async def run(self) -> None:
         """Until both directions have ended. Raises ProxyError."""
+        self._client.watch_hangup(self._client_gone)  # for when the endpoint is slow, and the client is not read
         with self._both:
             async with trio.open_nursery() as nursery:
                 nursery.start_soon(self._guarded, self._upstream)
                 nursery.start_soon(self._guarded, self._downstream)
                 nursery.start_soon(self._watch)
+        self._client.watch_hangup(None)
         if self._problem is not None:
             raise ProxyError(self._problem.fault)  # itself it would keep us, and we it, in a cycle
         if self._bulk and not self._closed:
@@ -121,19 +123,21 @@ class _Tunnel:
         self._ends += 1
         if not whole or self._ends == 2:
             self._both.cancel()
-        elif direction == self._upstream:
-            self._client.watch_hangup(self._client_gone)
-        else:
+        elif direction == self._downstream:
+            # Our end and the client's together are a hang-up, too, and what it sent before its own is still to be read.
+            self._client.watch_hangup(None)
             self._lease.watch_hangup(self._endpoint_closed)
+        else:
+            self._client.watch_hangup(self._client_gone)
 
     def _fail(self, problem: ProxyError) -> None:
         self._problem = self._problem or problem
         self._both.cancel()
 
     def _client_gone(self) -> None:
-        """The client has ended its direction, and now it is gone: nobody takes the rest of the other."""
+        """The client is gone while nobody reads from it: nobody takes the rest of the other direction."""
         if self._ends < 2:  # a stream of which both directions have ended hangs up, too
-            self._fail(ProxyError(CLIENT_GONE, "the client left: it reset the connection after its end"))
+            self._fail(ProxyError(CLIENT_GONE, "the client left: it reset the connection"))
 
     def _endpoint_closed(self) -> None:
         """The endpoint reset what it was sent after its end: it had closed, which is no fault. TLS has such last words.

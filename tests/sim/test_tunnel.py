@@ -180,3 +180,21 @@ async def test_a_greeting_comes_as_soon_as_detection_gives_up(autojump_clock: Mo
         assert await client.receive() == b"220 ready"
         assert trio.current_time() - began_s <= 0.201
         client.abort()
+
+
+async def test_a_reset_is_seen_behind_bytes_that_nobody_takes(autojump_clock: MockClock) -> None:
+    reset_s: list[float] = []
+
+    async def serve(stream: MemoryStream) -> None:
+        stream.watch_hangup(lambda: reset_s.append(trio.current_time()))
+        await trio.sleep_forever()
+
+    async with mesh(serve) as made:
+        client = made.network.dial("tcp:1")
+        client.write(bytes(MEGABYTE))
+        await trio.sleep(60)
+        client.abort()
+        began_s = trio.current_time()
+        await trio.sleep(1)
+        assert [done.flags for done in made.told.done] == ["DC"]
+        assert reset_s[0] - began_s < 0.1
