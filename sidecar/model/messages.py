@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 Fields = list[tuple[bytes, bytes]]
 
-# A field that connects two hops only (RFC 9110 section 7.6.1); never forwarded as it came. `Trailer` is not one of them:
-# it tells the far end which fields come after the body.
+# A field that connects two hops only (RFC 9110 section 7.6.1); never forwarded as it came. `Trailer` is not one: it
+# tells the far end which fields come after the body.
 HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"))
 # Nominating one of these in `Connection` would make a proxy drop what framing, routing or tracing stand on.
 PROTECTED = frozenset((b"host", b"content-length", b"transfer-encoding", b"traceparent", b"authorization"))
