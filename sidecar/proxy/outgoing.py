@@ -29,6 +29,8 @@ def outgoing_head(record: HandOver, side: Side, peer: Peer, span: AttemptSpan | 
         own += forwarded_for(record.outgoing, peer)
         replaced |= FORWARDED
     head = forwarded_request(record.outgoing, own, replaced)
+    if not head.authority and record.cluster is not None:  # HTTP/1.0 need not say; many servers refuse an empty Host
+        head.authority = str(record.cluster.key).encode()
     if head.upgrade == b"websocket":
         add_websocket_key(head, worker.rng)
     return head

@@ -89,6 +89,15 @@ async def test_the_app_sees_who_called_and_nobody_can_pretend() -> None:
         assert [(done.principal, done.tls) for done in called.told.done] == [(FRONTEND_ID, True)]
 
 
+async def test_a_request_that_names_no_host_gets_the_services() -> None:
+    """HTTP/1.0 allows it; many servers refuse an empty Host."""
+    async with raw_app() as app, pair(app) as (calling, _):
+        answer, _ = await ask(calling.addresses[0], b"GET /x HTTP/1.0\r\n\r\n")
+
+        assert status(answer) == 200
+        assert field(app.received, "host") == ["orders.shop:8080"]
+
+
 async def test_both_sides_are_in_one_trace() -> None:
     async with raw_app() as app, pair(app) as (calling, called):
         await ask(calling.addresses[0], GET)
