@@ -163,55 +163,44 @@ class _Tunnel:
 
     async def _upstream(self) -> bool:
         """From the client to the endpoint."""
-        client, lease, record = self._client, self._lease, self._record
-        credit = 0
-        while True:
-            event = client.pop()
-            if event is None:
-                await lease.push()
-                if credit:
-                    client.credit(credit)
-                    credit = 0
-                if self._is_bulk(record.bytes_in):
-                    return False
-                await client.fill()
-            elif isinstance(event, Chunk):
-                self._moved_s = self._worker.now()
-                record.bytes_in += len(event.data)
-                credit += event.credit
-                lease.put_chunk(event.data)
-            elif isinstance(event, End):
-                lease.put_end()
-                await lease.push()
-                if credit:  # the other direction may go on for an hour, and others need the connection's window
-                    client.credit(credit)
-                return lease.half_closes
+        return await self._pump(self._client, self._lease, self._count_in)
 
     async def _downstream(self) -> bool:
         """From the endpoint to the client."""
-        client, lease, record = self._client, self._lease, self._record
+        return await self._pump(self._lease, self._client, self._count_out)
+
+    def _count_in(self, size: int) -> int:
+        self._record.bytes_in += size
+        return self._record.bytes_in
+
+    def _count_out(self, size: int) -> int:
+        self._record.bytes_out += size
+        return self._record.bytes_out
+
+    async def _pump(self, source: Downstream | Lease, sink: Downstream | Lease, count: Callable[[int], int]) -> bool:
+        """Carry one direction until its end; False when the other one cannot go on after it, or the kernel is to."""
         credit = 0
         while True:
-            event = lease.pop()
+            event = source.pop()
             if event is None:
-                await client.push()
+                await sink.push()
                 if credit:
-                    lease.credit(credit)
+                    source.credit(credit)
                     credit = 0
-                if self._is_bulk(record.bytes_out):
+                if self._is_bulk(count(0)):
                     return False
-                await lease.fill()
+                await source.fill()
             elif isinstance(event, Chunk):
                 self._moved_s = self._worker.now()
-                record.bytes_out += len(event.data)
+                count(len(event.data))
                 credit += event.credit
-                client.put_chunk(event.data)
+                sink.put_chunk(event.data)
             elif isinstance(event, End):
-                client.put_end()
-                await client.push()
-                if credit:
-                    lease.credit(credit)
-                return client.half_closes
+                sink.put_end()
+                await sink.push()
+                if credit:  # the other direction may go on for an hour, and others need the connection's window
+                    source.credit(credit)
+                return sink.half_closes
 
     async def _watch(self) -> None:
         """End what is idle, and tell now and then what a TCP connection has moved."""
