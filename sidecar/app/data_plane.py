@@ -173,6 +173,7 @@ class DataPlane:
                 directory=directory,
                 sample=bootstrap.tracing.sample if bootstrap.tracing is not None else 0.0,
                 places=places,
+                fast_path=bootstrap.fast_path,
             )
 
         outbound = bootstrap.outbound
@@ -181,6 +182,18 @@ class DataPlane:
         self.inbound_worker = worker(self.worker.places) if both else self.worker
         self._workers = (self.worker, self.inbound_worker) if both else (self.worker,)
         self._inbound, self._outbound = _Side(), _Side()
+
+    def forget_tallies(self) -> None:
+        """Observers want to be asked again what they make of requests."""
+        for worker in self._workers:
+            worker.tallies.clear()
+
+    def fast_requests(self) -> int:
+        """Requests that the fast path served since this was last asked."""
+        served = sum(worker.fast_requests[0] for worker in self._workers)
+        for worker in self._workers:
+            worker.fast_requests[0] = 0
+        return served
 
     def switch(self, snapshot: Snapshot) -> None:
         """Serve new requests with this configuration."""

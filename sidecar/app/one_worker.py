@@ -97,6 +97,7 @@ class OneWorker:
     def log_requests(self, when: LogWhen) -> None:
         """See `Plane`."""
         self._access_log.when = when
+        self.data_plane.forget_tallies()
 
     def reopen_log(self) -> None:
         """See `Plane`. Raises ConfigError and goes on as before."""
@@ -119,8 +120,15 @@ class OneWorker:
         await self.data_plane.finish()
 
     async def refresh(self) -> None:
-        """See `Plane`: always current."""
+        """See `Plane`."""
+        self.collect()
         await trio.lowlevel.checkpoint()
+
+    def collect(self) -> None:
+        """Take over what the data plane counts by itself."""
+        served = self.data_plane.fast_requests()
+        if served:
+            self.metrics.path_taken("fast", "", served)
 
     def facts(self) -> PlaneFacts:
         """See `Plane`."""

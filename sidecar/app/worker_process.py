@@ -157,6 +157,7 @@ class WorkerProcess:
     def _values(self) -> Message:
         """What was counted since the last time, and what is true now."""
         since_s, self._told_s = self._told_s, trio.current_time()
+        self._plane.collect()
         metrics, process = self._plane.metrics, self._plane.process()
         return {
             "type": "values",

@@ -62,15 +62,7 @@ class H1Client:
     @property
     def keep_alive_s(self) -> float | None:
         """How long the upstream said that it keeps this connection when it is idle, seconds; None: it did not say."""
-        said = self._response.get(b"keep-alive") if self._response is not None else None
-        if said is None:
-            return None
-        for part in said.split(b","):
-            name, _, value = part.partition(b"=")
-            if name.strip(b" \t").lower() == b"timeout":
-                digits = value.strip(b' \t"')
-                return float(digits) if DIGITS.fullmatch(digits) and len(digits) <= TIMEOUT_MAX_DIGITS else None
-        return None
+        return promised_s(self._response.get(b"keep-alive")) if self._response is not None else None
 
     @property
     def reusable(self) -> bool:
@@ -239,6 +231,16 @@ class H1Client:
         if rest:
             self._spoilt = True  # a second answer is how a response queue is poisoned
         self._writer = None
+
+
+def promised_s(keep_alive: bytes | None) -> float | None:
+    """The time that a value of `Keep-Alive` promises, seconds; None: it promises none that can be read."""
+    for part in keep_alive.split(b",") if keep_alive else ():
+        name, _, value = part.partition(b"=")
+        if name.strip(b" \t").lower() == b"timeout":
+            digits = value.strip(b' \t"')
+            return float(digits) if DIGITS.fullmatch(digits) and len(digits) <= TIMEOUT_MAX_DIGITS else None
+    return None
 
 
 def _has_host(fields: Fields) -> bool:

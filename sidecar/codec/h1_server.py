@@ -100,6 +100,25 @@ class H1Server:
         events = self._read(b"")
         return self._client_ended() if self._ended and not self._request_done else events
 
+    def resume(self, head: RequestHead, rest: bytes, *, ended: bool) -> None:
+        """Go on after somebody else read a request, whole, and `rest`, which came behind it.
+
+        `ended`: behind that the client has ended its direction.
+        """
+        self._begin()
+        self._request = head
+        self._request_done = True
+        self._held += rest
+        self._ended = ended
+
+    def take_held(self) -> bytes:
+        """What came behind an exchange that is over, for somebody else to read."""
+        assert self.keep_alive, "the exchange is not over, or was the last one"
+        held = bytes(self._held)
+        self._held.clear()
+        self._begin()
+        return held
+
     def close_after(self) -> None:
         """See `ServerCodec`."""
         self._closing = True

@@ -13,6 +13,8 @@ def open_span(record: HandOver, reporter: str, now_s: float, rng: Random) -> Att
     """The span of the try that begins now; None on the inbound side, whose one span is the SERVER's."""
     if record.trace is None or not record.trace.sampled or reporter == DESTINATION:
         return None
+    if record.lease is not None and record.spans:
+        return record.spans[-1]  # the try was begun by the path that handed it over
     span = AttemptSpan(trace.new_span_id(rng), now_s, 0.0, record.endpoint)
     span.resend_count = max(record.exchange.attempt - 1, 0) if record.exchange is not None else 0
     record.spans.append(span)

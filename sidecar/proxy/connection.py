@@ -16,14 +16,15 @@ from sidecar.errors import HEAD_TIMEOUT, UPSTREAM_REFUSED, Fault, ProxyError
 from sidecar.model.messages import RequestHead
 from sidecar.proxy import exchange
 from sidecar.proxy.downstream import Http1Downstream, linger
+from sidecar.proxy.fast_path import FastPath, Over
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.replies import reply
-from sidecar.proxy.side import Side
+from sidecar.proxy.side import FastSide, Side
 from sidecar.proxy.worker import Worker
 from sidecar.telemetry.observer import RequestDone
 from sidecar.transport.stream import Stream, StreamBroken
 
-MakeSide = Callable[[], Side]
+MakeSide = Callable[[], FastSide]
 
 
 async def serve(stream: Stream, make_side: MakeSide, worker: Worker, first: bytes = b"") -> None:
@@ -40,7 +41,7 @@ async def serve(stream: Stream, make_side: MakeSide, worker: Worker, first: byte
 
 
 class _Http1:
-    __slots__ = ("client", "codec", "ends_s", "limit", "make_side", "worker")
+    __slots__ = ("client", "codec", "ends_s", "fast", "limit", "make_side", "why", "worker")
 
     def __init__(self, stream: Stream, make_side: MakeSide, worker: Worker) -> None:
         self.ends_s = worker.connection_ends_s(stream.peer)
@@ -49,6 +50,8 @@ class _Http1:
         self.client = Http1Downstream(stream, self.codec, worker.limits.write_progress_s)
         self.make_side = make_side
         self.worker = worker
+        self.fast = FastPath(stream, make_side(), worker, self.ends_s) if worker.fast_path else None
+        self.why = "" if self.fast is not None else "off"  # why the request that comes is not on the fast path
 
     async def serve(self, first: bytes) -> None:
         await self._requests(first)
@@ -58,6 +61,23 @@ class _Http1:
     async def _requests(self, first: bytes) -> None:
         client, codec, worker = self.client, self.codec, self.worker
         while True:
+            if self.fast is not None:
+                left = await self.fast.serve(first, self._rest_s())
+                first = left.data
+                if left.over is not None:
+                    await self._over(left.over)
+                    return
+                if left.record is not None:
+                    codec.resume(left.record.head, first, ended=left.ended)
+                    first = b""
+                    self.limit = "idle"
+                    if not await self._exchange(left.record, left.side):
+                        return
+                    first = await self._ahead()
+                    continue
+                self.why = left.why
+                if not first and left.ended:
+                    return
             try:
                 if first:
                     data, first = first, b""
@@ -74,13 +94,12 @@ class _Http1:
             if worker.now() >= self.ends_s:
                 codec.close_after()
             record = self._record(head)
-            await exchange.serve(record, client, self.make_side(), worker)
-            if client.cut:
+            record.why_left = self.why
+            if not await self._exchange(record, self.make_side()):
                 return
-            if not codec.keep_alive or (worker.closing and not client.peer.principal):
-                await linger(client.stream, worker.limits.write_progress_s)
-                return
-            client.events.clear()
+            if self.fast is not None:
+                first = await self._ahead()
+                continue
             try:
                 client.events.extend(codec.next_request())
             except ProxyError as exc:
@@ -88,6 +107,39 @@ class _Http1:
                 return
             if client.events:  # sent ahead of its turn: a queue of such requests must not keep others from theirs
                 await trio.lowlevel.checkpoint()
+
+    async def _exchange(self, record: HandOver, side: Side) -> bool:
+        """Serve one request on the full path. True when another may follow it."""
+        client, worker = self.client, self.worker
+        await exchange.serve(record, client, side, worker)
+        if client.cut:
+            return False
+        if not self.codec.keep_alive or (worker.closing and not client.peer.principal):
+            await linger(client.stream, worker.limits.write_progress_s)
+            return False
+        client.events.clear()
+        return True
+
+    async def _ahead(self) -> bytes:
+        """What was sent ahead of its turn: a queue of such requests must not keep others from theirs."""
+        held = self.codec.take_held()
+        if held:
+            await trio.lowlevel.checkpoint()
+        return held
+
+    def _rest_s(self) -> float:
+        """How long the connection may rest now."""
+        limits = self.worker.limits
+        return limits.idle_s if self.limit == "idle" else limits.first_request_s
+
+    async def _over(self, over: Over) -> None:
+        """The fast path has found the connection's end between two requests."""
+        if over is Over.CUT:
+            self.client.cut = True
+            return
+        if over is Over.IDLE and self.worker.now() < self.ends_s:
+            self.worker.observer.limit_reached(self.limit)
+        await self._part()
 
     async def _next_head(self) -> RequestHead | None:
         """The next request's head; None when the client is done. Raises ProxyError of DPE."""
@@ -101,8 +153,7 @@ class _Http1:
             if not codec.wants_input:
                 return None
             if codec.at_rest:
-                wait_s = worker.limits.idle_s if self.limit == "idle" else worker.limits.first_request_s
-                limit_s = min(worker.now() + wait_s, self.ends_s)
+                limit_s = min(worker.now() + self._rest_s(), self.ends_s)
             else:
                 head_due_s = head_due_s or worker.now() + worker.limits.head_timeout_s
                 limit_s = head_due_s

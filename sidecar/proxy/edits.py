@@ -26,7 +26,9 @@ def _spellings(name: bytes) -> Iterator[bytes]:
         yield b"".join(part + by for part, by in zip(parts, (*between, b""), strict=True))
 
 
-_OURS = frozenset((DEADLINE_HEADER, UNTOUCHED, b"traceparent", b"tracestate", *_spellings(CLIENT_CERT)))
+# No client may set these; of the others we set, a client's word is read first.
+NOT_FROM_CLIENTS = frozenset((UNTOUCHED, *_spellings(CLIENT_CERT)))
+_OURS = frozenset((DEADLINE_HEADER, b"traceparent", b"tracestate")) | NOT_FROM_CLIENTS
 
 
 _NOTHING: frozenset[bytes] = frozenset()
@@ -54,8 +56,8 @@ def forwarded_request(head: RequestHead, own: Fields, replaced: frozenset[bytes]
     )
 
 
-_FORWARDED_FOR = b"x-forwarded-for"
-_FORWARDED_PROTO = b"x-forwarded-proto"
+FORWARDED_FOR = b"x-forwarded-for"
+FORWARDED_PROTO = b"x-forwarded-proto"
 _NEAR = ("127.", "[::1]", "unix", "memory")
 
 
@@ -64,15 +66,14 @@ def from_afar(peer: Peer) -> bool:
     return not (peer.principal or peer.address.startswith(_NEAR))
 
 
-def forwarded_for(head: RequestHead, peer: Peer) -> Fields:
+def forwarded_for(before: bytes | None, proto: bytes | None, peer: Peer) -> Fields:
     """`X-Forwarded-For` with the client's address appended, and `X-Forwarded-Proto` as it is or `http`."""
     host = peer.address.rpartition(":")[0].strip("[]").encode("ascii", "replace")
-    before = head.get(_FORWARDED_FOR)
-    proto = head.get(_FORWARDED_PROTO) or b"http"
-    return [(_FORWARDED_FOR, host if before is None else before + b", " + host), (_FORWARDED_PROTO, proto)]
+    told = host if before is None else before + b", " + host
+    return [(FORWARDED_FOR, told), (FORWARDED_PROTO, proto or b"http")]
 
 
-FORWARDED = frozenset((_FORWARDED_FOR, _FORWARDED_PROTO))
+FORWARDED = frozenset((FORWARDED_FOR, FORWARDED_PROTO))
 
 _WEBSOCKET_KEY = b"sec-websocket-key"
 

@@ -119,10 +119,14 @@ class _Run:
                 return
         exchange = record.exchange
         assert exchange is not None
-        if record.lease is not None and await self._attempt(record.ends_at_s):
-            return
+        begun, record.step = record.step, None
+        if record.lease is not None:
+            if await self._attempt(begun.until_s if isinstance(begun, Try) else record.ends_at_s):
+                return
+            begun = None
         while True:
-            step = attempts.next_step(exchange, self.worker.now(), self.worker.rng)
+            step = begun or attempts.next_step(exchange, self.worker.now(), self.worker.rng)
+            begun = None
             if isinstance(step, Try):
                 record.endpoint = step.endpoint
                 if await self._attempt(step.until_s):
@@ -381,4 +385,5 @@ class _Run:
             else:
                 record.lease.discard()
             record.lease = None
+        self.worker.observer.path_taken("full", record.why_left)
         tell(record, self.client.peer, self.side, self.worker)

@@ -12,7 +12,7 @@ from sidecar.errors import Fault
 from sidecar.model.clusters import Endpoint
 from sidecar.model.messages import Fields, RequestHead
 from sidecar.model.snapshot import Snapshot
-from sidecar.policy.attempts import Exchange
+from sidecar.policy.attempts import Exchange, Step
 from sidecar.proxy.upstream import Lease
 from sidecar.routing.filters import RuleFilters
 from sidecar.routing.plan import ClusterPlan, RoutePlan
@@ -52,6 +52,7 @@ class HandOver:
         sent_downstream: How far the answer has got.
         lease: The upstream connection with the request written, if there is one.
         response_prefix: Bytes of the answer that were read and not yet given to the lease's codec.
+        step: What the machine said and nobody has done yet; with `lease`, the try that was written.
         why_left: Why the fast path gave the request away; "" when it never had it.
         fault: What ended the request, if something did.
     """
@@ -84,6 +85,7 @@ class HandOver:
         "spans",
         "started_s",
         "status",
+        "step",
         "tcp_told",
         "trace",
         "trailers",
@@ -119,6 +121,7 @@ class HandOver:
         self.sent_downstream = Sent.NOTHING
         self.lease: Lease | None = None
         self.response_prefix = b""
+        self.step: Step | None = None
         self.why_left = ""
         self.fault: Fault | None = None
         self.status = 0

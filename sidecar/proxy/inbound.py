@@ -6,14 +6,15 @@ The app's hop is dialled again only when nothing was written, and times out at t
 caller's side decides.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sidecar.errors import DENIED, MISDIRECTED, NO_TUNNEL, ProxyError
 from sidecar.model.bootstrap import InboundPort, NodeInfo
 from sidecar.model.clusters import ClusterKey, Endpoint, Protocol, ServiceKey
 from sidecar.model.live import LiveRegistry
-from sidecar.model.messages import Fields
-from sidecar.model.policies import Ejection, Limits, Retries, RetryOn, Timeouts, TrafficPolicy
+from sidecar.model.messages import Fields, RequestHead
+from sidecar.model.policies import AuthorizationPolicy, Ejection, Limits, Retries, RetryOn, Timeouts, TrafficPolicy
 from sidecar.policy import access, deadline, grpc
 from sidecar.proxy.edits import CLIENT_CERT
 from sidecar.proxy.handover import HandOver
@@ -63,7 +64,7 @@ def _to_app(node: NodeInfo, declared: InboundPort, connections: int) -> RoutePla
 class Inbound:
     """One connection's way in. `server_name_port` is the port that the ServerName named; None on plain text."""
 
-    __slots__ = ("_server_name_port", "_targets", "_worker", "reporter", "service")
+    __slots__ = ("_judged_by", "_may_pass", "_server_name_port", "_targets", "_worker", "reporter", "service")
 
     def __init__(self, worker: Worker, known: dict[int, Target], server_name_port: int | None = None) -> None:
         self.reporter = DESTINATION
@@ -71,6 +72,8 @@ class Inbound:
         self._worker = worker
         self._targets = known
         self._server_name_port = server_name_port
+        self._judged_by: Sequence[AuthorizationPolicy] | None = None  # who `_may_pass` is the verdict of
+        self._may_pass = False
 
     @property
     def live(self) -> LiveRegistry:
@@ -99,22 +102,41 @@ class Inbound:
             )
         return target.plan
 
+    def route_now(self, head: RequestHead, peer: Peer) -> RoutePlan | None:
+        """See `Side`. The peer is the connection's, so the verdict holds until the policies change."""
+        try:
+            target = self._target(head.authority)
+        except ProxyError:
+            return None
+        policies = self._worker.access_policies(target.service)
+        if policies is not self._judged_by:
+            verdict = access.decide(policies, peer.principal or None)
+            self._judged_by, self._may_pass = policies, verdict.allowed and not verdict.shadow_denied
+        return target.plan if self._may_pass else None
+
+    def end_s(self, plan: RoutePlan, told: bytes | None, since_s: float, peer: Peer) -> float | None:
+        """See `Side`."""
+        return deadline.ends_at(plan.request_s, told, since_s, inbound=True, verified=bool(peer.principal))
+
     def ends_at(self, record: HandOver, plan: RoutePlan, peer: Peer) -> float | None:
         """See `Side`."""
         head, verified = record.head, bool(peer.principal)
         told = head.get(deadline.DEADLINE_HEADER)
         if not record.grpc:
-            return deadline.ends_at(plan.request_s, told, record.started_s, inbound=True, verified=verified)
+            return self.end_s(plan, told, record.started_s, peer)
         grpc_s = grpc.timeout_s(head.get(grpc.TIMEOUT_HEADER))
         return deadline.ends_at(None, told, record.started_s, inbound=True, verified=verified, grpc_s=grpc_s)
 
     def own_fields(self, record: HandOver, peer: Peer, span_id: str, *, mesh_hop: bool) -> Fields:
+        """See `Side`."""
+        return trace_fields(record, span_id) + self.hop_fields(record.ends_at_s, peer, mesh_hop=mesh_hop)
+
+    def hop_fields(self, ends_at_s: float | None, peer: Peer, *, mesh_hop: bool) -> Fields:
         """See `Side`. The app learns the deadline too, so that it can pass it on to what it calls."""
         del mesh_hop
-        fields = trace_fields(record, span_id)
-        if record.ends_at_s is not None:
-            left = deadline.remaining_header(record.ends_at_s, self._worker.now())
-            fields.append((deadline.DEADLINE_HEADER, left))
+        fields: Fields = []
+        if ends_at_s is not None:
+            fields.append((deadline.DEADLINE_HEADER, deadline.remaining_header(ends_at_s, self._worker.now())))
         if peer.principal:
             fields.append((CLIENT_CERT, f"By={self._worker.identity};URI={peer.principal}".encode("ascii")))
         return fields

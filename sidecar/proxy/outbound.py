@@ -7,7 +7,7 @@ serves names of the mesh only, so that it is never an open proxy.
 from sidecar.errors import NO_CLUSTER, NO_ROUTE, ProxyError
 from sidecar.model.clusters import Protocol, ServiceKey
 from sidecar.model.live import LiveRegistry
-from sidecar.model.messages import Fields
+from sidecar.model.messages import Fields, RequestHead
 from sidecar.model.snapshot import Known, Snapshot
 from sidecar.policy import deadline, grpc
 from sidecar.proxy.edits import REQUEST_ID
@@ -69,6 +69,28 @@ class Outbound:
             raise ProxyError(NO_ROUTE, f"no rule of the routes of {key} matches {shown}")
         return plan
 
+    def route_now(self, head: RequestHead, peer: Peer) -> RoutePlan | None:
+        """See `Side`."""
+        del peer
+        worker = self._worker
+        found = worker.tables.get(self._fixed or head.authority)
+        if found is None:
+            try:
+                key, port = self._fixed or self._asked_for(head.authority)
+            except ProxyError:
+                return None
+            snapshot = worker.snapshot
+            if snapshot.knows(key) is not Known.FOUND:
+                return None
+            table = worker.router.table(snapshot, key, port or _only_port(snapshot, key))
+            if table is None:
+                return None
+            found = worker.keep_table(self._fixed or head.authority, key, table)
+        key, table = found
+        worker.directory.used(key)
+        self.service = key
+        return table.match(head)
+
     def _route_bytes(self, record: HandOver, key: ServiceKey, port: int) -> RoutePlan:
         """For what is not read as HTTP: TCPRoute, TLSRoute, or the service itself."""
         table = self._worker.router.l4_table(record.snapshot, key, port)
@@ -80,26 +102,32 @@ class Outbound:
             raise ProxyError(NO_ROUTE, f"no TLSRoute of {key} matches the ServerName {shown!r}")
         return plan
 
-    def ends_at(self, record: HandOver, plan: RoutePlan, peer: Peer) -> float | None:
+    def end_s(self, plan: RoutePlan, told: bytes | None, since_s: float, peer: Peer) -> float | None:
         """See `Side`."""
         del peer
+        return deadline.ends_at(plan.request_s, told, since_s)
+
+    def ends_at(self, record: HandOver, plan: RoutePlan, peer: Peer) -> float | None:
+        """See `Side`."""
         head = record.head
         told = head.get(deadline.DEADLINE_HEADER)
         if not record.grpc:
-            return deadline.ends_at(plan.request_s, told, record.started_s)
+            return self.end_s(plan, told, record.started_s, peer)
         asked_s = deadline.asked_s(plan.request_s, plan.policy.timeouts, in_route=plan.whole_response)
         grpc_s = grpc.timeout_s(head.get(grpc.TIMEOUT_HEADER))
         return deadline.ends_at(asked_s, told, record.started_s, grpc_s=grpc_s)
 
     def own_fields(self, record: HandOver, peer: Peer, span_id: str, *, mesh_hop: bool) -> Fields:
         """See `Side`."""
+        return trace_fields(record, span_id) + self.hop_fields(record.ends_at_s, peer, mesh_hop=mesh_hop)
+
+    def hop_fields(self, ends_at_s: float | None, peer: Peer, *, mesh_hop: bool) -> Fields:
+        """See `Side`."""
         del peer
-        fields = trace_fields(record, span_id)
-        if mesh_hop:
-            ends_at_s = record.ends_at_s
-            left = _NO_LIMIT if ends_at_s is None else deadline.remaining_header(ends_at_s, self._worker.now())
-            fields.append((deadline.DEADLINE_HEADER, left))
-        return fields
+        if not mesh_hop:
+            return []
+        left = _NO_LIMIT if ends_at_s is None else deadline.remaining_header(ends_at_s, self._worker.now())
+        return [(deadline.DEADLINE_HEADER, left)]
 
     def _asked_for(self, authority: bytes) -> tuple[ServiceKey, int | None]:
         found = resolve(authority, default_namespace=self._worker.node.namespace, default_port=0)

@@ -3,7 +3,15 @@
 from sidecar.model.clusters import Mesh
 from sidecar.model.messages import RequestHead
 from sidecar.policy import grpc
-from sidecar.proxy.edits import FORWARDED, add_websocket_key, forwarded_for, forwarded_request, from_afar
+from sidecar.proxy.edits import (
+    FORWARDED,
+    FORWARDED_FOR,
+    FORWARDED_PROTO,
+    add_websocket_key,
+    forwarded_for,
+    forwarded_request,
+    from_afar,
+)
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.side import Side
 from sidecar.proxy.worker import Worker
@@ -26,7 +34,8 @@ def outgoing_head(record: HandOver, side: Side, peer: Peer, span: AttemptSpan | 
         own.append((grpc.TIMEOUT_HEADER, grpc.timeout_header(record.ends_at_s, worker.now())))
         replaced = _GRPC_TIMEOUT
     if from_afar(peer):
-        own += forwarded_for(record.outgoing, peer)
+        head = record.outgoing
+        own += forwarded_for(head.get(FORWARDED_FOR), head.get(FORWARDED_PROTO), peer)
         replaced |= FORWARDED
     head = forwarded_request(record.outgoing, own, replaced)
     if not head.authority and record.cluster is not None:  # HTTP/1.0 need not say; many servers refuse an empty Host

@@ -24,7 +24,7 @@ from sidecar.model.live import ClusterLive
 from sidecar.model.policies import TrafficPolicy
 from sidecar.proxy.raw import RawLease
 from sidecar.proxy.shared import SharedConnections
-from sidecar.proxy.upstream import Http1Lease, Lease, LeaseHome, UpstreamConnection
+from sidecar.proxy.upstream import ConnectionHome, Http1Lease, Lease, LeaseHome, UpstreamConnection
 from sidecar.telemetry.observer import Observer
 from sidecar.transport.dial import Dialer
 from sidecar.transport.stream import Stream
@@ -39,23 +39,6 @@ SWEEP_S = 1.0
 MAX_IDLE_PER_ENDPOINT = 128  # descriptors held for an endpoint that nobody calls now
 
 _PoolKey = tuple[str, int, Hop]
-
-
-class _IdleWatch:
-    """Owner of an idle connection: whatever the peer does now ends it."""
-
-    __slots__ = ("_connection", "_pool")
-
-    def __init__(self, pool: "Pool", connection: UpstreamConnection) -> None:
-        self._pool = pool
-        self._connection = connection
-
-    def on_readable(self) -> None:
-        """The peer closed, or sent what nobody asked for."""
-        self._pool.forget(self._connection)
-
-    def on_drained(self) -> None:
-        """What the last exchange left queued has gone out."""
 
 
 class _Use:
@@ -83,7 +66,7 @@ class _PlaceHolder(LeaseHome):
         self._pool.free(self._key)
 
 
-class Pool:
+class Pool(ConnectionHome):
     """See the module's text. One per worker; `run` is its task."""
 
     def __init__(
@@ -127,7 +110,33 @@ class Pool:
         except BaseException:
             self.free(key)
             raise
-        return Http1Lease(UpstreamConnection(stream, H1Client(), endpoint), self._homes[key], fresh=True)
+        return Http1Lease(UpstreamConnection(stream, H1Client(), endpoint, self), self._homes[key], fresh=True)
+
+    # Without a lease, and without waiting: for the fast path.
+
+    def take_idle(self, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy) -> UpstreamConnection | None:
+        """A kept connection to `endpoint`, with a place; None: there is none, or no place. For `give_back`."""
+        use = self._uses.get(cluster.key)
+        if use is None or use.connections >= policy.limits.connections:
+            return None
+        connection = self._reuse(endpoint)
+        if connection is not None:
+            use.connections += 1
+        return connection
+
+    def give_back(
+        self, cluster: ClusterLive, connection: UpstreamConnection, now_s: float, *, reusable: bool
+    ) -> None:
+        """What `take_idle` gave; its exchange is over."""
+        if reusable:
+            self._keep(connection, now_s)
+        else:
+            connection.stream.close()
+        self.free(cluster.key)
+
+    def lease_of(self, cluster: ClusterLive, connection: UpstreamConnection) -> Lease:
+        """What `take_idle` gave, as a lease whose request was written."""
+        return Http1Lease(connection, self._homes[cluster.key], fresh=False)
 
     def has_place(self, cluster: ClusterLive, policy: TrafficPolicy) -> bool:
         """See `Places`."""
@@ -161,21 +170,26 @@ class Pool:
 
     def keep(self, connection: UpstreamConnection) -> None:
         """Take a connection whose exchange is over; close it unless it can carry another."""
+        if connection.codec.reusable:
+            connection.promised_s = connection.codec.keep_alive_s
+            self._keep(connection, self._now())
+        else:
+            connection.stream.close()
+
+    def _keep(self, connection: UpstreamConnection, now_s: float) -> None:
         stream = connection.stream
-        if stream.closed:
-            return
-        endpoint = connection.endpoint
-        if not connection.codec.reusable or stream.broken or stream.queued_bytes:
+        if stream.closed or stream.broken or stream.queued_bytes:
             stream.close()
             return
+        endpoint = connection.endpoint
         idle = self._idle.setdefault((endpoint.host, endpoint.port, endpoint.hop), [])
         if len(idle) >= MAX_IDLE_PER_ENDPOINT:
             stream.close()
             return
-        connection.idle_until_s = self._now() + _idle_s(connection)
+        connection.idle_until_s = now_s + _idle_s(connection)
         connection.used += 1
         idle.append(connection)
-        stream.handle_with(_IdleWatch(self, connection))
+        stream.handle_with(connection)
 
     def free(self, key: ClusterKey) -> None:
         """One connection of the cluster is not used any more: let the longest waiting request have its place."""
@@ -277,7 +291,7 @@ def _idle_s(connection: UpstreamConnection) -> float:
     """How long a connection may be kept that nobody uses."""
     if isinstance(connection.endpoint.hop, Mesh):
         return MESH_IDLE_S
-    promised_s = connection.codec.keep_alive_s
+    promised_s = connection.promised_s
     if promised_s is None:
         return APP_IDLE_S
     return max(0.0, min(promised_s - KEEP_ALIVE_MARGIN_S, APP_IDLE_MAX_S))

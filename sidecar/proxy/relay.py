@@ -9,7 +9,7 @@ import math
 import trio
 
 from sidecar.codec.events import Chunk, End, Trailers
-from sidecar.errors import REQUEST_TIMEOUT, UPSTREAM_PROTOCOL, ProxyError
+from sidecar.errors import REQUEST_TIMEOUT, UPSTREAM_PROTOCOL, Fault, ProxyError
 from sidecar.model.messages import Fields, ResponseHead
 from sidecar.policy.grpc import TIMEOUT_HEADER
 from sidecar.proxy.downstream import Downstream
@@ -77,5 +77,10 @@ async def _more(record: HandOver, lease: Lease, worker: Worker) -> None:
         if not scope.cancelled_caught:
             return
         if whole or record.bytes_in == uploaded:  # a stream whose request body goes on is not idle
-            what = "was not complete within the route's time" if whole else f"made no progress for {idle_s:g}s"
-            raise ProxyError(REQUEST_TIMEOUT, f"the answer {what}")
+            raise ProxyError(too_slow(idle_s, whole=whole))
+
+
+def too_slow(idle_s: float, *, whole: bool) -> Fault:
+    """What ends an answer whose body takes too long: in `whole`, or for the rest of it."""
+    what = "was not complete within the route's time" if whole else f"made no progress for {idle_s:g}s"
+    return REQUEST_TIMEOUT.saying(f"the answer {what}")

@@ -7,7 +7,7 @@ from typing import Protocol
 
 from sidecar.model.clusters import ServiceKey
 from sidecar.model.live import LiveRegistry
-from sidecar.model.messages import Fields
+from sidecar.model.messages import Fields, RequestHead
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.pool import Pool
 from sidecar.routing.plan import RoutePlan
@@ -38,4 +38,20 @@ class Side(Protocol):
         """The absolute end of the request."""
 
     def own_fields(self, record: HandOver, peer: Peer, span_id: str, *, mesh_hop: bool) -> Fields:
-        """Fields that this side sets on the way to the next hop."""
+        """Fields that this side sets on the way to the next hop: trace, request id, and `hop_fields`."""
+
+
+class FastSide(Side, Protocol):
+    """A side that can say without waiting and without a record what becomes of a plain request.
+
+    One for a connection: it is asked about one request after the other.
+    """
+
+    def route_now(self, head: RequestHead, peer: Peer) -> RoutePlan | None:
+        """`route` by the worker's snapshot for a request that is read, without waiting; None: `route` has to say."""
+
+    def end_s(self, plan: RoutePlan, told: bytes | None, since_s: float, peer: Peer) -> float | None:
+        """The same for what is not gRPC. `told`: value of the deadline's header; `since_s`: when its time began."""
+
+    def hop_fields(self, ends_at_s: float | None, peer: Peer, *, mesh_hop: bool) -> Fields:
+        """Fields that only this side sets."""

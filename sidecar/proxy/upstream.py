@@ -91,22 +91,37 @@ class Lease(Protocol):
         """In a tunnel: the socket, when its bytes are the tunnel's bytes as they are."""
 
 
+class User(Protocol):
+    """Who uses a connection without a lease: the fast path."""
+
+    def on_answer(self) -> None:
+        """The endpoint sent something, or left."""
+
+    def on_answer_crashed(self) -> None:
+        """A bug ended a turn of the connection, which is closed now."""
+
+
 class UpstreamConnection:
-    """A connected stream with its HTTP/1 codec.
+    """A connected stream with its HTTP/1 codec; the stream's handler while no lease has it.
 
     Attributes:
+        user: Who waits for an answer; None while it is kept: then whatever the endpoint does ends it.
+        promised_s: How long the endpoint keeps it, as it said last (`Keep-Alive`), seconds; None: it did not.
         idle_until_s: When it is to be closed if nobody used it till then, monotonic seconds.
         used: Exchanges it has carried.
     """
 
-    __slots__ = ("codec", "endpoint", "idle_until_s", "stream", "used")
+    __slots__ = ("_home", "codec", "endpoint", "idle_until_s", "promised_s", "stream", "used", "user")
 
-    def __init__(self, stream: Stream, codec: ClientCodec, endpoint: Endpoint) -> None:
+    def __init__(self, stream: Stream, codec: ClientCodec, endpoint: Endpoint, home: "ConnectionHome") -> None:
         self.stream = stream
         self.codec = codec
         self.endpoint = endpoint
+        self.user: User | None = None
+        self.promised_s: float | None = None
         self.idle_until_s = 0.0
         self.used = 0
+        self._home = home
 
     def usable(self) -> bool:
         """Ask once, without waiting, whether the peer is still there and silent (it may have closed meanwhile)."""
@@ -114,6 +129,31 @@ class UpstreamConnection:
             return self.codec.reusable and self.stream.try_read() is None
         except StreamBroken:
             return False
+
+    def on_readable(self) -> None:
+        """An answer; or the endpoint closed, or sent what nobody asked for."""
+        if self.user is not None:
+            self.user.on_answer()
+        else:
+            self._home.forget(self)
+
+    def on_drained(self) -> None:
+        """What was left queued has gone out."""
+
+    def on_crashed(self) -> None:
+        """A bug ended a turn."""
+        if self.user is not None:
+            self.user.on_answer_crashed()
+        else:
+            self._home.forget(self)
+
+
+class ConnectionHome:
+    """Where connections are kept; the pool."""
+
+    def forget(self, connection: UpstreamConnection) -> None:
+        """Close a connection that is kept."""
+        raise NotImplementedError
 
 
 class Http1Lease:

@@ -11,20 +11,37 @@ from typing import Protocol
 
 import trio
 
+from sidecar.codec.plain_head import RequestActs, ResponseActs
 from sidecar.model.bootstrap import NodeInfo, ProcessLimits
 from sidecar.model.clusters import ServiceKey
-from sidecar.model.live import LiveRegistry
+from sidecar.model.live import EndpointLive, LiveRegistry
 from sidecar.model.policies import AuthorizationPolicy
 from sidecar.model.snapshot import Known, Snapshot
+from sidecar.policy.deadline import DEADLINE_HEADER
 from sidecar.policy.limits import lifetime_s
+from sidecar.proxy.edits import NOT_FROM_CLIENTS, REQUEST_ID
 from sidecar.proxy.places import Places
 from sidecar.proxy.pool import Pool
+from sidecar.proxy.replies import UNTOUCHED
+from sidecar.proxy.timer import Timer
+from sidecar.routing.plan import RoutePlan, ServiceTable
 from sidecar.routing.table import Router
-from sidecar.telemetry.observer import Observer
+from sidecar.telemetry.observer import Observer, Tally
 from sidecar.transport.dial import Dialer
 from sidecar.transport.stream import Peer
 
+MAX_ASKED = 1_024  # names by which clients ask; each may be spelled in many ways
+MAX_TALLIES = 4_096  # kinds of requests: rules by endpoints, statuses, and identities of callers
+Asked = bytes | tuple[ServiceKey, int]
+TallyKey = tuple[RoutePlan, EndpointLive | None, int, str]
 UNKNOWN_WAIT_S = 1.0  # how long a request for a service that nobody asked for yet waits for the control plane
+
+
+class FastLane(Protocol):
+    """A connection on the fast path."""
+
+    def part(self) -> None:
+        """End if you are between two requests."""
 
 
 class Directory(Protocol):
@@ -61,6 +78,11 @@ class Worker:
         draining: Every answer from now on is the last of its connection.
         closing: Connections end as soon as they are at rest.
         on_bug: Told of what no code expected; it ended one connection, and nothing else.
+        fast_path: Whether plain requests may be served without a task.
+        timer: For what waits without one; `lanes` are the connections on the fast path.
+        request_acts, response_acts: What the fast path does with fields, by name.
+        tables, tallies: Where names lead and what counts requests, for as long as the snapshot lasts.
+        fast_requests: Its one number counts requests that the fast path served.
     """
 
     def __init__(
@@ -76,6 +98,7 @@ class Worker:
         directory: Directory | None = None,
         sample: float = 0.0,
         places: Places | None = None,
+        fast_path: bool = True,
     ) -> None:
         """`places`: shared with another Worker of the process that has other listeners."""
         self.node = node
@@ -95,6 +118,16 @@ class Worker:
         self.identity = ""
         self.draining = False
         self.closing = False
+        self.fast_path = fast_path
+        self.timer = Timer(now, on_bug)
+        self.lanes: set[FastLane] = set()
+        self.request_acts = RequestActs(
+            dropped=NOT_FROM_CLIENTS, taken=(DEADLINE_HEADER,), noted=(REQUEST_ID, b"idempotency-key")
+        )
+        self.response_acts = ResponseActs((UNTOUCHED,))
+        self.tables: dict[Asked, tuple[ServiceKey, ServiceTable]] = {}
+        self.tallies: dict[TallyKey, Tally] = {}
+        self.fast_requests = [0]
         self.places = places or Places(self.limits.connections, lambda: observer.limit_reached("connections"))
         self._connections = 0
         self._idle: set[trio.CancelScope] = set()
@@ -107,6 +140,8 @@ class Worker:
         Endpoints that left are dropped from live state at once, so that no retry goes there any more.
         """
         self.snapshot = snapshot
+        self.tables.clear()
+        self.tallies.clear()
         for key in list(self.live.clusters):
             cluster = self.live.clusters[key]
             table = self.router.table(snapshot, key.service, key.port)
@@ -118,6 +153,19 @@ class Worker:
             cluster.current(endpoints.of_port(key.port) if endpoints is not None else ())
             if table is None and not (cluster.endpoints or cluster.in_flight or cluster.pending):
                 del self.live.clusters[key]
+
+    def keep_table(self, asked: Asked, key: ServiceKey, table: ServiceTable) -> tuple[ServiceKey, ServiceTable]:
+        """Remember where a name leads, until the next snapshot."""
+        if len(self.tables) >= MAX_ASKED:
+            self.tables.clear()
+        found = self.tables[asked] = (key, table)
+        return found
+
+    def keep_tally(self, key: TallyKey, tally: Tally) -> None:
+        """Remember what counts requests of one kind, until the next snapshot."""
+        if len(self.tallies) >= MAX_TALLIES:
+            self.tallies.clear()
+        self.tallies[key] = tally
 
     def access_policies(self, service: ServiceKey) -> tuple[AuthorizationPolicy, ...]:
         """The authorization policies of `service`, looked up once per snapshot."""
@@ -163,6 +211,7 @@ class Worker:
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.pool.run)
             nursery.start_soon(self.inbound_pool.run)
+            nursery.start_soon(self.timer.run)
 
     def idle(self, scope: trio.CancelScope) -> None:
         """A connection waits for its next request inside `scope`; the end of a drain ends the wait."""
@@ -201,6 +250,8 @@ class Worker:
         for scope in list(self._idle):
             scope.cancel()
         self._idle.clear()
+        for lane in list(self.lanes):
+            lane.part()
 
 
 def _targeting(snapshot: Snapshot, service: ServiceKey) -> tuple[AuthorizationPolicy, ...]:

@@ -11,7 +11,7 @@ from typing import Protocol
 
 from sidecar.model.bootstrap import LogWhen
 from sidecar.policy.outlier import Ejected
-from sidecar.telemetry.observer import Observer, PeerRefused, RequestDone, failed
+from sidecar.telemetry.observer import NO_TALLY, Observer, PeerRefused, RequestDone, Tally, failed
 
 # Bytes kept of what a peer sent; what is longer ends in an ellipsis.
 MAX_METHOD, MAX_TARGET, MAX_AUTHORITY, MAX_AGENT, MAX_REQUEST_ID = 32, 2_048, 256, 256, 128
@@ -77,6 +77,12 @@ class AccessLog(Observer):
         if when is LogWhen.NEVER or (when is LogWhen.ERRORS and not failed(done)):
             return
         self._sink.write(self.line(done))
+
+    def tally(self, done: RequestDone) -> Tally | None:
+        """See `Observer`: nothing, unless such a request gets a line."""
+        if self.when is LogWhen.NEVER or (self.when is LogWhen.ERRORS and not failed(done)):
+            return NO_TALLY
+        return None
 
     def line(self, done: RequestDone) -> bytes:
         """The line, with its newline; ASCII."""

@@ -54,6 +54,9 @@ _TABLE: dict[str, tuple[str, tuple[str, ...], str]] = {
         "counter", ("listener", "protocol"), "Connections to ports without a declared protocol, by what they spoke."
     ),
     "sidecar_limits_reached_total": ("counter", ("limit",), "Connections that a limit ended or made wait."),
+    "sidecar_requests_by_path_total": (
+        "counter", ("path", "why"), "Requests by the path that served them, and why not the fast one."
+    ),
     "sidecar_codec_notes_total": ("counter", ("kind",), "What peers did that a codec refused or counted."),
     "sidecar_shadow_decisions_total": (
         "counter", ("service", "policy", "decision"), "What policies in mode shadow would have done."
@@ -134,6 +137,7 @@ def own_values(metrics: Metrics, facts: Facts, process: ProcessStats | None, now
         "sidecar_peers_refused_total": list(small["peers_refused"].items()),
         "sidecar_protocol_detected_total": list(small["detected"].items()),
         "sidecar_limits_reached_total": list(small["limits"].items()),
+        "sidecar_requests_by_path_total": list(small["paths"].items()),
         "sidecar_codec_notes_total": list(small["codec_notes"].items()),
         "sidecar_shadow_decisions_total": list(small["shadowed"].items()),
     }

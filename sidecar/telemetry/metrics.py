@@ -15,7 +15,7 @@ from itertools import accumulate
 from sidecar.model.clusters import ClusterKey, ServiceKey
 from sidecar.policy.outlier import Ejected
 from sidecar.telemetry.labels import OTHER, Labels, labels_of, overflow, service_name
-from sidecar.telemetry.observer import SOURCE, TCP, Observer, PeerRefused, RequestDone, failed
+from sidecar.telemetry.observer import SOURCE, TCP, Observer, PeerRefused, RequestDone, Tally, failed
 from sidecar.telemetry.tcp import TcpSeries, TcpTable
 
 # Istio's, so that existing dashboards' quantiles work.
@@ -67,12 +67,13 @@ class Histogram:
         return taken
 
 
-class Series:
+class Series(Tally):
     """The numbers of one set of labels. The count of requests is the count of any of the histograms."""
 
     __slots__ = ("duration_ms", "labels", "last_s", "received", "sent", "text")
 
     def __init__(self, labels: Labels) -> None:
+        super().__init__()
         self.labels = labels
         self.duration_ms = Histogram(LATENCY_BUCKETS_MS)
         self.received = Histogram(SIZE_BUCKETS_BYTES)
@@ -146,7 +147,7 @@ class Metrics(Observer):
         self.small: dict[str, Counter[tuple[str, ...]]] = {
             name: Counter()
             for name in ("retries", "retries_refused", "ejections", "peers_refused", "dials", "shadowed", "opened",
-                         "detected", "codec_notes", "limits")
+                         "detected", "codec_notes", "limits", "paths")
         }  # fmt: skip
         self.downstream: Counter[str] = Counter()
         self._series: dict[Labels, Series] = {}
@@ -168,6 +169,14 @@ class Metrics(Observer):
             self.count("retries", (service_name(done.service), result), done.attempts - 1)
         if done.retry_denied:
             self.count("retries_refused", (service_name(done.service), done.retry_denied))
+
+    def tally(self, done: RequestDone) -> Tally | None:
+        """The series of requests like this one."""
+        return self._series_of(done)
+
+    def path_taken(self, path: str, why: str, count: int = 1) -> None:
+        """Count requests by the path that served them."""
+        self.count("paths", (path, why), count)
 
     def tcp_opened(self, done: RequestDone) -> None:
         """Count a TCP connection that has its endpoint."""
@@ -267,6 +276,7 @@ class Metrics(Observer):
             if key in self._retired or len(self._retired) < _MAX_RETIRED:
                 _add(self._retired, totals)
             del self._series[series.labels]
+            series.gone = True
         if due:
             self._hot.clear()
         self._tcp.expire(now_s)
@@ -306,6 +316,11 @@ class Metrics(Observer):
     # --- inside -------------------------------------------------------------------------------------------------
 
     def _observe(self, done: RequestDone) -> None:
+        ended_s = done.ended_s
+        took_ms = (ended_s - done.started_s) * 1e3
+        self._series_of(done).observe(took_ms, done.bytes_received, done.bytes_sent, ended_s)
+
+    def _series_of(self, done: RequestDone) -> Series:
         endpoint = done.endpoint
         # An endpoint's id and version stand for everything else that labels say about it; hashing it whole is slow.
         key = (
@@ -320,11 +335,7 @@ class Metrics(Observer):
             done.principal,
             done.tls,
         )
-        series = self._hot.get(key)
-        if series is None:
-            series = self._resolve(key, done)
-        ended_s = done.ended_s
-        series.observe((ended_s - done.started_s) * 1e3, done.bytes_received, done.bytes_sent, ended_s)
+        return self._hot.get(key) or self._resolve(key, done)
 
     def _resolve(self, key: _HotKey, done: RequestDone) -> Series:
         """Find or make the series of a key not seen lately."""

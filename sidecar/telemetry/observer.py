@@ -135,8 +135,55 @@ class PeerRefused:
     details: str
 
 
+class Tally:
+    """Counts requests that differ in nothing that is told but times and sizes. This one counts nothing.
+
+    Attributes:
+        gone: Nobody reads this one any more: ask for another.
+    """
+
+    __slots__ = ("gone",)
+
+    def __init__(self) -> None:
+        self.gone = False
+
+    def observe(self, took_ms: float, received_bytes: int, sent_bytes: int, now_s: float) -> None:
+        """Count one request."""
+
+
+NO_TALLY = Tally()
+
+
+class _Tallies(Tally):
+    """Several at once."""
+
+    __slots__ = ("_each",)
+
+    def __init__(self, each: tuple[Tally, ...]) -> None:
+        super().__init__()
+        self._each = each
+
+    def observe(self, took_ms: float, received_bytes: int, sent_bytes: int, now_s: float) -> None:
+        """See `Tally`."""
+        for tally in self._each:
+            tally.observe(took_ms, received_bytes, sent_bytes, now_s)
+            self.gone |= tally.gone
+
+
 class Observer:
     """Is told what happened. Every method returns at once and never raises; this class itself ignores everything."""
+
+    def tally(self, done: RequestDone) -> Tally | None:
+        """What counts requests like `done`, in the place of `request_done`; None: each is to be told in full.
+
+        Asked once for many requests that differ in times, sizes, ids and what the client wrote only; none was
+        tried twice, or belongs to a sampled trace. An observer that changes its mind has its owner forget tallies.
+        """
+        del done
+        return NO_TALLY
+
+    def path_taken(self, path: str, why: str, count: int = 1) -> None:
+        """Requests were served on the `fast` or the `full` path; `why` they are not on the fast one, of a fixed set."""
 
     def request_done(self, done: RequestDone) -> None:
         """A request ended, in whatever way. Called exactly once for each; retries are told here too.
@@ -188,6 +235,22 @@ class Observers(Observer):
         """See `Observer`."""
         for observer in self.each:
             observer.request_done(done)
+
+    def tally(self, done: RequestDone) -> Tally | None:
+        """See `Observer`."""
+        counting: list[Tally] = []
+        for observer in self.each:
+            tally = observer.tally(done)
+            if tally is None:
+                return None
+            if tally is not NO_TALLY:
+                counting.append(tally)
+        return counting[0] if len(counting) == 1 else _Tallies(tuple(counting)) if counting else NO_TALLY
+
+    def path_taken(self, path: str, why: str, count: int = 1) -> None:
+        """See `Observer`."""
+        for observer in self.each:
+            observer.path_taken(path, why, count)
 
     def tcp_opened(self, done: RequestDone) -> None:
         """See `Observer`."""

@@ -97,7 +97,7 @@ class EpollStream(Stream):
 
     def on_crash(self) -> None:
         """A bug in the owner: end the connection."""
-        self.abort()
+        self.crash()
 
     # For `splice.py`, which moves bytes without bringing them here. The write queue has to be empty.
 

@@ -108,4 +108,7 @@ class Reactor:
         except Exception as exc:
             # A bug in one connection's handler must not stop the others; it is reported, and that connection ends.
             self._on_bug(exc)
-            source.on_crash()
+            try:
+                source.on_crash()
+            except Exception as worse:
+                self._on_bug(worse)

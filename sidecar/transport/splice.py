@@ -207,6 +207,10 @@ class _End:
         """See `Handler`."""
         self._flow.take_turn(self._leads_here.on_room)
 
+    def on_crashed(self) -> None:
+        """See `Handler`."""
+        self._flow.lost()
+
 
 class _Flow:
     """Both directions, and when they are over."""
@@ -256,6 +260,12 @@ class _Flow:
         if self._failure is not None or (self._in.ended and self._out.ended):
             self._leave()
             self._done.set()
+
+    def lost(self) -> None:
+        """A bug has closed one of the streams."""
+        self._failure = StreamBroken("closed here")
+        self._leave()
+        self._done.set()
 
     def close(self) -> None:
         """Let go of the streams and of the pipes."""

@@ -51,6 +51,9 @@ class Handler(Protocol):
     def on_drained(self) -> None:
         """The write queue is empty again."""
 
+    def on_crashed(self) -> None:
+        """A bug ended a turn of this stream, which is closed now."""
+
 
 class Stream:
     """A connection; see the module's text. Subclasses provide `_recv`, `_transmit`, `_arm`, `_release`."""
@@ -281,6 +284,13 @@ class Stream:
         self._release(abort=abort)
         self._wake_reader()
         self._wake_writer()
+
+    def crash(self) -> None:
+        """End it because of a bug, and let its owner clear up."""
+        handler = self._handler
+        self.abort()
+        if handler is not None:
+            handler.on_crashed()
 
     # Called by the reactor.
 

@@ -48,6 +48,9 @@ class End:
     def on_drained(self) -> None:
         assert self.stream.queued_bytes == 0
 
+    def on_crashed(self) -> None:
+        self.ended = True
+
     def read(self) -> None:
         data = self.stream.try_read()
         if data is not None:

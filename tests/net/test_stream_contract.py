@@ -113,6 +113,9 @@ class Collector:
     def on_drained(self) -> None:
         self.drained.set()
 
+    def on_crashed(self) -> None:
+        self.ended.set()
+
 
 async def read_all(stream: Stream) -> bytes:
     got = bytearray()

@@ -4,6 +4,7 @@ Nothing here opens a socket. Apps are functions from a request to what should ha
 (requests that reached an app, what observers were told) is kept as plain lists.
 """
 
+from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
@@ -19,7 +20,7 @@ from sidecar.policy.outlier import Ejected
 from sidecar.proxy import connection
 from sidecar.proxy.outbound import Outbound
 from sidecar.proxy.worker import Worker
-from sidecar.telemetry.observer import Observer, RequestDone
+from sidecar.telemetry.observer import Observer, RequestDone, Tally
 from sidecar.transport.dial import MemoryDialer
 from sidecar.transport.memory import MemoryNetwork, MemoryStream
 from sidecar.transport.stream import StreamBroken
@@ -105,9 +106,17 @@ class Told(Observer):
     dials: list[str] = field(default_factory=list)
     tcp: list[str] = field(default_factory=list)  # TCP connections that have their endpoint: who tells it
     detected: list[str] = field(default_factory=list)
+    paths: Counter[tuple[str, str]] = field(default_factory=Counter)  # requests by the path that served them, and why
 
     def request_done(self, done: RequestDone) -> None:
         self.done.append(done)
+
+    def tally(self, done: RequestDone) -> Tally | None:
+        del done
+        return None  # each is wanted
+
+    def path_taken(self, path: str, why: str, count: int = 1) -> None:
+        self.paths[path, why] += count
 
     def ejected(self, event: Ejected) -> None:
         self.ejections.append(event)
