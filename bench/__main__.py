@@ -15,11 +15,14 @@ from pathlib import Path
 from rich.console import Console
 
 from bench import machine, measure, memory, progress, report, tools
-from bench.measure import Cores
+from bench.cores import pick_cores
 from bench.process import BenchError
-from bench.scenarios import BENCH, MemoryScenario, Scenario, full, smoke
+from bench.proxies import TOOLS
+from bench.rows import BENCH, full
+from bench.scenarios import MemoryScenario, Scenario, smoke
 
 RESULTS = machine.ROOT / "bench" / "results"
+WIDTH = 130  # of tables that go into a file
 GOOD, FAILED, USAGE = 0, 1, 2
 _SMOKE_REQUESTS = 200
 
@@ -35,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bench: no row has {options.only!r} in its name (rows: {names})", file=sys.stderr)
         return USAGE
     try:
-        tools.need({"nginx", "wrk", *(name for row in scenarios for name in row.opponents)})
+        tools.need({"nginx", "wrk", *(TOOLS[name] for row in scenarios for name in row.opponents)})
     except BenchError as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return USAGE
@@ -85,14 +88,6 @@ def _memories(options: argparse.Namespace) -> list[MemoryScenario]:
     return [replace(row, requests=_SMOKE_REQUESTS) if options.smoke else row]
 
 
-def pick_cores(allowed: Sequence[int]) -> Cores:
-    """The highest core for the proxy (interrupts tend to go to the lowest), another for everything else.
-
-    With one core alone both share it, and every run is marked for it.
-    """
-    return Cores(proxy=max(allowed), load=min(allowed))
-
-
 def _measure(scenarios: Sequence[Scenario], memories: Sequence[MemoryScenario]) -> report.Results:
     cores = pick_cores(sorted(os.sched_getaffinity(0)))
     os.sched_setaffinity(0, {cores.load})  # our own work must not fall onto the proxy's core
@@ -115,7 +110,7 @@ def _folder(parent: str, name: str) -> Path:
 
 
 def _tell(results: report.Results, *, written: bool) -> int:
-    report.show(results, Console())
+    report.show(results, Console(width=None if sys.stdout.isatty() else WIDTH))
     if written:
         print(f"written to {report.write(results, RESULTS).relative_to(machine.ROOT)}")
     else:

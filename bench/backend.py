@@ -1,12 +1,13 @@
 """The app behind every proxy: nginx that answers from memory, on six loopback addresses with one port.
 
 80 bytes of JSON unless asked for more, eight response headers, one worker, no log. Shares its core with the load.
+Bodies that are too long for nginx.conf come from a file that nginx keeps open.
 """
 
-import socket
 from pathlib import Path
 
 from bench import mesh, tools
+from bench.ports import accepts, free_port
 from bench.process import BenchError, Process
 
 _TRIES = 5  # a port that was free a moment ago may be taken
@@ -30,7 +31,7 @@ def configuration(port: int, body_bytes: int, folder: Path) -> str:
             add_header x-version {version};
             add_header cache-control no-store;
             add_header vary accept-encoding;
-            return 200 '{body(body_bytes)}';
+            {_answer(body_bytes, folder)}
         }}
     }}"""
         for version, addresses in mesh.ENDPOINTS.items()
@@ -51,6 +52,17 @@ http {{
 """
 
 
+def _answer(body_bytes: int, folder: Path) -> str:
+    if body_bytes <= _IN_CONFIGURATION_BYTES:
+        return f"return 200 '{body(body_bytes)}';"
+    # The headers that only files have are taken away, so that there are eight again.
+    return (
+        f"root {folder}; rewrite ^ /body.json break; etag off; max_ranges 0; add_header last-modified ''; "
+        "if_modified_since off; open_file_cache max=4 inactive=1h; open_file_cache_valid 1h; sendfile on;"
+    )
+
+
+_IN_CONFIGURATION_BYTES = 4000  # nginx takes no longer word
 _TEMPORARY = ("client_body", "proxy", "fastcgi", "uwsgi", "scgi")
 
 
@@ -59,8 +71,9 @@ class Backend:
 
     def __init__(self, folder: Path, core: int, body_bytes: int) -> None:
         nginx = tools.path("nginx")
+        (folder / "body.json").write_text(body(body_bytes))
         for left in reversed(range(_TRIES)):
-            self.port = _free_port()
+            self.port = free_port("127.0.1.1")
             config = folder / "nginx.conf"
             config.write_text(configuration(self.port, body_bytes, folder))
             argv = [nginx, "-p", folder, "-c", config, "-e", "stderr"]
@@ -76,12 +89,7 @@ class Backend:
 
     def _answers(self) -> bool | None:
         addresses = [address for version in mesh.VERSIONS for address in mesh.ENDPOINTS[version]]
-        try:
-            for address in addresses:
-                socket.create_connection((address, self.port), timeout=1).close()
-        except OSError:
-            return None
-        return True
+        return all(accepts(address, self.port) for address in addresses) or None
 
     @property
     def pids(self) -> list[int]:
@@ -91,10 +99,3 @@ class Backend:
     def stop(self) -> None:
         """End it."""
         self._process.stop()
-
-
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.1.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

@@ -11,7 +11,7 @@ import h11
 import trio
 
 from bench.process import BenchError
-from bench.traffic import Request
+from bench.traffic import UPLOADED, Request
 
 _LIMIT_S = 120.0
 
@@ -60,16 +60,21 @@ async def _connection(
             http = h11.Connection(h11.CLIENT)
             for turn in turns:
                 request = requests[turn % len(requests)]
-                await stream.send_all(_head(http, request, host))
+                await stream.send_all(_encoded(http, request, host))
                 await _answer(stream, http, request, answers)
                 http.start_next_cycle()
     except (OSError, trio.BrokenResourceError, h11.ProtocolError) as exc:
         answers.broken.append(f"{type(exc).__name__}: {exc}")
 
 
-def _head(http: h11.Connection, request: Request, host: str) -> bytes:
-    head = h11.Request(method="GET", target=request.target, headers=[("Host", host), *request.headers])
-    return (http.send(head) or b"") + (http.send(h11.EndOfMessage()) or b"")
+def _encoded(http: h11.Connection, request: Request, host: str) -> bytes:
+    head = h11.Request(method=request.method, target=request.target, headers=[("Host", host), *request.all_headers])
+    events: list[h11.Event] = [head]
+    if request.upload:
+        events += [h11.Data(data=UPLOADED.encode("ascii")), h11.EndOfMessage(headers=[("x-checksum", "1")])]
+    else:
+        events += [h11.EndOfMessage()]
+    return b"".join(http.send(event) or b"" for event in events)
 
 
 async def _answer(stream: trio.SocketStream, http: h11.Connection, request: Request, answers: Answers) -> None:

@@ -4,7 +4,6 @@ Every request asks for its spans to be kept, so that the exporters work; metrics
 rendering them takes memory too. The figure is VmRSS as the kernel has it: shared libraries count in each process.
 """
 
-import socket
 import urllib.request
 from contextlib import ExitStack
 from dataclasses import dataclass
@@ -12,12 +11,13 @@ from pathlib import Path
 
 from bench import client, mesh, procfs
 from bench.backend import Backend
+from bench.cores import Cores
 from bench.identities import Authority
-from bench.measure import Cores
+from bench.ports import free_port
 from bench.process import BenchError
 from bench.progress import Say
 from bench.proxies.documents import write_folder
-from bench.proxies.sidecar import RunningSidecar, bootstrap_of
+from bench.proxies.sidecar import RunningSidecar, Sections, bootstrap_of
 from bench.scenarios import Heads, MemoryScenario
 from bench.sink import Sink
 from bench.traffic import make_requests
@@ -70,12 +70,15 @@ class _Pair:
         self, scenario: MemoryScenario, folder: Path, cores: Cores, app_port: int, otlp: str, running: ExitStack
     ) -> None:
         self._folder, self._core, self._authority = folder, cores.proxy, Authority()
-        self._scenario, self._inbound = scenario, _free_port()
-        tracing: dict[str, object] = {"tracing": {"otlp": otlp, "sample": 1}}
+        self._scenario, self._inbound = (
+            scenario,
+            free_port(),
+        )  # it stands in the callers' resources, so it must be known first
+        tracing: Sections = {"tracing": {"otlp": otlp, "sample": 1}}
         app = f"{mesh.ENDPOINTS['v1'][0]}:{app_port}"
         inbound = {"listen": [f"127.0.0.1:{self._inbound}"], "ports": [{"port": SERVICE_PORT, "app": app}]}
-        called: dict[str, object] = {"inbound": inbound}
-        caller: dict[str, object] = {}
+        called: Sections = {"inbound": inbound}
+        caller: Sections = {}
         self.sidecars: dict[str, RunningSidecar] = {}
         for service, sections in ((mesh.SERVICE, called), (mesh.CALLER, caller)):
             sidecar = self._start(service, tracing | sections)
@@ -84,12 +87,14 @@ class _Pair:
         self.sidecars[mesh.SERVICE].listening("inbound")
         self.address = self.sidecars[mesh.CALLER].listening("outbound")
 
-    def _start(self, service: str, sections: dict[str, object]) -> RunningSidecar:
+    def _start(self, service: str, sections: Sections) -> RunningSidecar:
         folder = self._folder / service
         folder.mkdir()
         write_folder(folder / "mesh.d", SERVICE_PORT, routes=self._scenario.routes, inbound=self._inbound)
         identity = self._authority.write(folder, mesh.NAMESPACE, service)
-        bootstrap = bootstrap_of(service, fast_path=self._scenario.fast_path, identity=identity, **sections)
+        bootstrap = bootstrap_of(
+            service, fast_path=self._scenario.fast_path, sections={"identity": identity, **sections}
+        )
         return RunningSidecar(f"sidecar of {service}", folder, self._core, bootstrap)
 
 
@@ -105,11 +110,3 @@ def _scrape(sidecar: RunningSidecar) -> None:
     with urllib.request.urlopen(f"http://{sidecar.listening('metrics')}/metrics", timeout=_HTTP_S) as answer:
         if b"istio_requests_total" not in answer.read():
             raise BenchError("the metrics say nothing of the requests")
-
-
-def _free_port() -> int:
-    # The port stands in the callers' resources, so it must be known before the sidecar can choose one.
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-    return port

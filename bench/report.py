@@ -11,10 +11,9 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from bench.measure import Row
+from bench.measure import Row, spread
 from bench.memory import MemoryRow
-
-OURS = "sidecar"
+from bench.scenarios import OURS
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,21 +41,21 @@ def write(results: Results, folder: Path) -> Path:
 
 def encode(results: Results) -> dict[str, object]:
     """The JSON object: every run, and the figures drawn from them."""
-    rows = [
-        {
-            "scenario": asdict(row.scenario),
-            "cpu_us_median": {name: row.cpu_us(name) for name in (OURS, *row.scenario.opponents)},
-            "ratio": {name: _spread(row.ratios(name)) for name in row.scenario.opponents},
-            "runs": [asdict(run) for run in row.runs],
-        }
-        for row in results.rows
-    ]
     memory = [{**asdict(row), "goal_met": row.met} for row in results.memory]
-    return {"machine": results.machine, "rows": rows, "memory": memory}
+    return {"machine": results.machine, "rows": [encode_row(row) for row in results.rows], "memory": memory}
 
 
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {"median": median(values), "low": min(values), "high": max(values)}
+def encode_row(row: Row) -> dict[str, object]:
+    """One row's JSON object."""
+    scenario = row.scenario
+    return {
+        "scenario": asdict(scenario),
+        "cpu_us": {name: spread([run.cpu_us for run in row.of(name)]) for name in scenario.proxies},
+        "ratio": {
+            ours: {theirs: spread(row.ratios(ours, theirs)) for theirs in scenario.opponents} for ours in scenario.ours
+        },
+        "runs": [asdict(run) for run in row.runs],
+    }
 
 
 def show(results: Results, console: Console) -> None:
@@ -79,13 +78,21 @@ def show(results: Results, console: Console) -> None:
 
 
 def _cpu_table(rows: Sequence[Row]) -> Table:
-    title = "CPU of the proxy per request, and ours to theirs: median (lowest-highest)"
-    table = _table(title, "row", "proxy", "us/request", "requests/s", "ratio")
+    title = "CPU of the proxy per request, microseconds, and ours to theirs: median (lowest-highest)"
+    table = _table(title, "row", "proxy", "us", "requests/s", "fast path to it", "full path to it")
     for row in rows:
-        table.add_row(row.scenario.name, OURS, _cpu(row, OURS), _rate(row, OURS), "")
-        for opponent in row.scenario.opponents:
-            table.add_row("", opponent, _cpu(row, opponent), _rate(row, opponent), _shown(row.ratios(opponent), 2))
+        name = row.scenario.name
+        for proxy in row.scenario.proxies:
+            ratios = [_ratio(row, ours, proxy) for ours in OURS]
+            table.add_row(name, proxy, _cpu(row, proxy), _rate(row, proxy), *ratios)
+            name = ""
     return table
+
+
+def _ratio(row: Row, ours: str, theirs: str) -> str:
+    if ours not in row.scenario.ours or theirs not in row.scenario.opponents:
+        return ""
+    return _shown(row.ratios(ours, theirs), 2)
 
 
 def _table(title: str, *columns: str) -> Table:

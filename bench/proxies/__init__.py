@@ -1,16 +1,14 @@
-"""What is measured and compared: one class for each proxy, each with the same few members.
-
-A proxy is started by its constructor and gives its address and processes until `stop`. Another opponent is another
-class and a line in `OPPONENTS`.
-"""
+"""The proxies that can be measured. To add one: write a class with the members of `Proxy` and name it in `PROXIES`."""
 
 from collections.abc import Callable
-from pathlib import Path
 from typing import Protocol
 
 from bench.proxies.envoy import Envoy
+from bench.proxies.haproxy import HAProxy
+from bench.proxies.nginx import Nginx
 from bench.proxies.sidecar import Sidecar
-from bench.scenarios import Scenario
+from bench.proxies.site import Site
+from bench.scenarios import EQUAL, FAST, FULL, MINIMAL
 
 
 class Proxy(Protocol):
@@ -32,15 +30,18 @@ class Proxy(Protocol):
         """End it; may be called twice."""
 
 
-# Each is called with a folder of its own to make, the core to run on, and the backend's port.
-OPPONENTS: dict[str, Callable[[Path, int, int], Proxy]] = {"envoy": Envoy}
+PROXIES: dict[str, Callable[[Site], Proxy]] = {
+    FAST: lambda site: Sidecar(site, fast_path=True),
+    FULL: lambda site: Sidecar(site, fast_path=False),
+    EQUAL: lambda site: Envoy(site, minimal=False),
+    MINIMAL: lambda site: Envoy(site, minimal=True),
+    "haproxy": HAProxy,
+    "nginx": Nginx,
+}
+# The program that a proxy needs, where it is not its name.
+TOOLS = {EQUAL: "envoy", MINIMAL: "envoy", "haproxy": "haproxy", "nginx": "nginx"}
 
 
-def start_ours(scenario: Scenario, folder: Path, core: int, backend_port: int) -> Proxy:
-    """The sidecar, ready to serve."""
-    return Sidecar(folder, core, backend_port, fast_path=scenario.fast_path)
-
-
-def start_opponent(name: str, folder: Path, core: int, backend_port: int) -> Proxy:
-    """An opponent, ready to serve."""
-    return OPPONENTS[name](folder, core, backend_port)
+def start(name: str, site: Site) -> Proxy:
+    """A proxy, ready to serve. Raises BenchError."""
+    return PROXIES[name](site)

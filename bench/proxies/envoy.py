@@ -8,6 +8,8 @@ from pathlib import Path
 from bench import tools
 from bench.process import BenchError, Process
 from bench.proxies.envoy_config import configuration
+from bench.proxies.site import Site
+from bench.scenarios import EQUAL, MINIMAL
 
 _HTTP_S = 5.0
 # Nothing but what the configuration says: no shared memory with another Envoy, no warning for each default.
@@ -17,16 +19,14 @@ _FLAGS = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
 class Envoy:
     """A running Envoy in front of the backend."""
 
-    name = "envoy"
-
-    def __init__(self, folder: Path, core: int, backend_port: int) -> None:
-        envoy = tools.path("envoy")
-        folder.mkdir()
+    def __init__(self, site: Site, *, minimal: bool) -> None:
+        self.name = MINIMAL if minimal else EQUAL
+        envoy, folder = tools.path("envoy"), site.folder
         config, admin = folder / "envoy.json", folder / "admin.txt"
-        config.write_text(json.dumps(configuration(backend_port, folder / "access.log"), indent=1))
+        config.write_text(json.dumps(configuration(site, minimal=minimal), indent=1))
         _validate(envoy, config)
         argv = [envoy, "-c", config, "--admin-address-path", admin, *_FLAGS]
-        self._process = Process("envoy", argv, core=core, log=folder / "envoy.log")
+        self._process = Process(self.name, argv, core=site.core, log=folder / "envoy.log")
         address = self._process.wait_for("admin address", lambda: _text(admin))
         self.address = self._process.wait_for("listener", lambda: _listener(address))
 

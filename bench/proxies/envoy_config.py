@@ -1,13 +1,14 @@
 """Envoy's configuration for the mesh of mesh.py: the same routes, tries, ejection, limits and times as ours.
 
-One worker, metrics on (Envoy's own, always), errors only in the access log, no filter but the router: what a careful
-operator would write. The routes are a list in order of precedence, as Istio and Envoy Gateway make it.
+One worker, no filter but the router: what a careful operator would write, and, with `minimal`, what one would write who
+wants nothing but speed. The routes are a list in order of precedence, as Istio and Envoy Gateway make it.
 """
 
-from pathlib import Path
 from typing import Any
 
 from bench import mesh
+from bench.proxies.site import Site
+from bench.scenarios import Log
 from sidecar.model.policies import Backoff, RetryOn
 
 Config = dict[str, Any]
@@ -21,13 +22,19 @@ _RETRY_ON = {
 }
 
 
-def configuration(port: int, log: Path) -> Config:
-    """The bootstrap. Listener and admin take free ports."""
-    clusters = [_cluster(version, addresses, port) for version, addresses in mesh.ENDPOINTS.items()]
-    return {
+def configuration(site: Site, *, minimal: bool) -> Config:
+    """The bootstrap. Listener and admin take free ports.
+
+    Args:
+        minimal: Envoy at its cheapest that still routes and tries again: no ejection, no limits, no statistics, no
+            request ids, paths as they come.
+    """
+    clusters = [_cluster(version, addresses, site.port, minimal) for version, addresses in mesh.ENDPOINTS.items()]
+    made: Config = {
         "admin": {"address": _address("127.0.0.1", 0)},
-        "static_resources": {"listeners": [_listener(port, log)], "clusters": clusters},
+        "static_resources": {"listeners": [_listener(site, minimal)], "clusters": clusters},
     }
+    return made | ({"stats_config": {"stats_matcher": {"reject_all": True}}} if minimal else {})
 
 
 def _address(host: str, port: int) -> Config:
@@ -39,41 +46,82 @@ def seconds(value: float | None) -> str:
     return f"{value or 0:g}s"
 
 
-def _listener(port: int, log: Path) -> Config:
+def _listener(site: Site, minimal: bool) -> Config:
     manager = {
         "@type": _MANAGER,
         "stat_prefix": "bench",
         "codec_type": "AUTO",
-        "normalize_path": True,
+        "normalize_path": not minimal,
+        "generate_request_id": not minimal,
         "stream_idle_timeout": seconds(mesh.POLICY.timeouts.stream_idle_s),
-        "access_log": [_error_log(log)],
-        "http_filters": [
-            {
-                "name": "envoy.filters.http.router",
-                "typed_config": {"@type": f"{_TYPE}.filters.http.router.v3.Router", "suppress_envoy_headers": True},
-            }
-        ],
-        "route_config": {"name": "bench", "validate_clusters": True, "virtual_hosts": [_virtual_host(port)]},
+        "access_log": [_access_log(site)],
+        "http_filters": [_router(minimal)],
+        "route_config": _route_config(site),
     }
     filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
     return {"name": "bench", "address": _address("127.0.0.1", 0), "filter_chains": [{"filters": filters}]}
 
 
-def _error_log(log: Path) -> Config:
-    """A line for a status of 500 or more, or any response flag."""
-    status = {"comparison": {"op": "GE", "value": {"default_value": 500, "runtime_key": "bench.log"}}}
-    return {
-        "name": "envoy.access_loggers.file",
-        "filter": {"or_filter": {"filters": [{"status_code_filter": status}, {"response_flag_filter": {}}]}},
-        "typed_config": {"@type": f"{_TYPE}.access_loggers.file.v3.FileAccessLog", "path": str(log)},
+def _router(minimal: bool) -> Config:
+    router = {"@type": f"{_TYPE}.filters.http.router.v3.Router", "suppress_envoy_headers": True}
+    if minimal:
+        router["dynamic_stats"] = False
+    return {"name": "envoy.filters.http.router", "typed_config": router}
+
+
+def _route_config(site: Site) -> Config:
+    return {"name": "bench", "validate_clusters": True, "virtual_hosts": [_virtual_host(site)]}
+
+
+def _access_log(site: Site) -> Config:
+    """A JSON line for each request, or for a status of 500 or more and any response flag."""
+    log: Config = {
+        "@type": f"{_TYPE}.access_loggers.file.v3.FileAccessLog",
+        "path": str(site.folder / "access.log"),
+        "log_format": {"json_format": _LINE},
     }
+    made: Config = {"name": "envoy.access_loggers.file", "typed_config": log}
+    if site.scenario.log is Log.ERRORS:
+        status = {"comparison": {"op": "GE", "value": {"default_value": 500, "runtime_key": "bench.log"}}}
+        made["filter"] = {"or_filter": {"filters": [{"status_code_filter": status}, {"response_flag_filter": {}}]}}
+    return made
 
 
-def _virtual_host(port: int) -> Config:
-    host = mesh.HOST
+# What our line says (sidecar/telemetry/access_log.py), as far as Envoy knows it.
+_LINE = {
+    "start_time": "%START_TIME%",
+    "method": "%REQ(:METHOD)%",
+    "path": "%REQ(:PATH)%",
+    "protocol": "%PROTOCOL%",
+    "authority": "%REQ(:AUTHORITY)%",
+    "response_code": "%RESPONSE_CODE%",
+    "response_flags": "%RESPONSE_FLAGS%",
+    "details": "%RESPONSE_CODE_DETAILS%",
+    "bytes_received": "%BYTES_RECEIVED%",
+    "bytes_sent": "%BYTES_SENT%",
+    "duration_ms": "%DURATION%",
+    "attempts": "%UPSTREAM_REQUEST_ATTEMPT_COUNT%",
+    "request_id": "%REQ(X-REQUEST-ID)%",
+    "trace_id": "%TRACE_ID%",
+    "peer": "%DOWNSTREAM_REMOTE_ADDRESS%",
+    "principal": "%DOWNSTREAM_PEER_URI_SAN%",
+    "tls": "%DOWNSTREAM_TLS_VERSION%",
+    "user_agent": "%REQ(USER-AGENT)%",
+    "route_name": "%ROUTE_NAME%",
+    "upstream_cluster": "%UPSTREAM_CLUSTER%",
+    "upstream_host": "%UPSTREAM_HOST%",
+}
+
+
+def _virtual_host(site: Site) -> Config:
+    host, port = mesh.HOST, site.port
     names = [host, f"{host}.mesh", f"{host}.svc.cluster.local", mesh.SERVICE]
     domains = [*names, *(f"{name}:{port}" for name in names)]
-    return {"name": host, "domains": domains, "routes": [_route(route) for route in mesh.make_routes()]}
+    return {
+        "name": host,
+        "domains": domains,
+        "routes": [_route(route) for route in mesh.make_routes(site.scenario.routes)],
+    }
 
 
 def _route(route: mesh.Route) -> Config:
@@ -108,31 +156,40 @@ def _backoff(backoff: Backoff) -> Config:
     return {"base_interval": seconds(backoff.base_s), "max_interval": seconds(backoff.max_s)}
 
 
-def _cluster(name: str, addresses: tuple[str, ...], port: int) -> Config:
+def _cluster(name: str, addresses: tuple[str, ...], port: int, minimal: bool) -> Config:
     policy = mesh.POLICY
     endpoints = [{"endpoint": {"address": _address(address, port)}} for address in addresses]
-    budget = policy.retries.budget
-    limits = {
-        "max_connections": policy.limits.connections,
-        "max_pending_requests": policy.limits.pending,
-        "max_requests": policy.limits.requests,
-        "retry_budget": {
-            "budget_percent": {"value": budget.percent},
-            "min_retry_concurrency": max(1, round(budget.min_per_second)),
-        },
-    }
-    ejection = policy.ejection
-    return {
+    made: Config = {
         "name": name,
         "type": "STATIC",
         "lb_policy": "LEAST_REQUEST",
         "connect_timeout": seconds(policy.timeouts.connect_s),
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
-        "circuit_breakers": {"thresholds": [limits]},
+    }
+    return made if minimal else made | _limits() | _ejection()
+
+
+def _limits() -> Config:
+    limits, budget = mesh.POLICY.limits, mesh.POLICY.retries.budget
+    threshold = {
+        "max_connections": limits.connections,
+        "max_pending_requests": limits.pending,
+        "max_requests": limits.requests,
+        "retry_budget": {
+            "budget_percent": {"value": budget.percent},
+            "min_retry_concurrency": max(1, round(budget.min_per_second)),
+        },
+    }
+    return {"circuit_breakers": {"thresholds": [threshold]}}
+
+
+def _ejection() -> Config:
+    ejection = mesh.POLICY.ejection
+    return {
         "outlier_detection": {
             "consecutive_5xx": ejection.consecutive_failures,
             "base_ejection_time": seconds(ejection.base_s),
             "max_ejection_time": seconds(ejection.max_s),
             "max_ejection_percent": ejection.max_percent,
-        },
+        }
     }

@@ -1,4 +1,4 @@
-"""Our sidecar as users run it: `sidecar run -c FILE` with a static folder, metrics on, errors logged."""
+"""Our sidecar as users run it: `sidecar run -c FILE` with a static folder, metrics on."""
 
 import json
 import re
@@ -9,20 +9,21 @@ from pathlib import Path
 from bench import mesh
 from bench.process import Process
 from bench.proxies.documents import write_folder
+from bench.proxies.site import Site
+from bench.scenarios import FAST, FULL, Log
 
+Sections = dict[str, object]  # of a bootstrap file
 ANY_PORT = "127.0.0.1:0"
 
 
 class Sidecar:
     """The calling side's sidecar in front of the backend's endpoints, without mTLS."""
 
-    name = "sidecar"
-
-    def __init__(self, folder: Path, core: int, backend_port: int, *, fast_path: bool) -> None:
-        folder.mkdir()
-        write_folder(folder / "mesh.d", backend_port)
-        bootstrap = bootstrap_of(mesh.CALLER, fast_path=fast_path)
-        self._running = RunningSidecar(self.name, folder, core, bootstrap)
+    def __init__(self, site: Site, *, fast_path: bool) -> None:
+        self.name = FAST if fast_path else FULL
+        write_folder(site.folder / "mesh.d", site.port, routes=site.scenario.routes)
+        bootstrap = bootstrap_of(mesh.CALLER, fast_path=fast_path, log=site.scenario.log)
+        self._running = RunningSidecar(self.name, site.folder, site.core, bootstrap)
         self.address = self._running.listening("outbound")
 
     @property
@@ -35,7 +36,7 @@ class Sidecar:
         self._running.stop()
 
 
-def bootstrap_of(service: str, *, fast_path: bool, **sections: object) -> dict[str, object]:
+def bootstrap_of(service: str, *, fast_path: bool, log: Log = Log.ERRORS, sections: Sections | None = None) -> Sections:
     """A bootstrap file's content: every port free to choose, resources from the folder mesh.d beside it."""
     return {
         "node": {"service": service, "namespace": mesh.NAMESPACE},
@@ -43,16 +44,16 @@ def bootstrap_of(service: str, *, fast_path: bool, **sections: object) -> dict[s
         "outbound": {"listen": [ANY_PORT]},
         "admin": {"listen": ANY_PORT},
         "metrics": {"listen": ANY_PORT},
-        "access_log": {"path": "access.log", "when": "errors"},
+        "access_log": {"path": "access.log", "when": log.value},
         "fast_path": fast_path,
-        **sections,
+        **(sections or {}),
     }
 
 
 class RunningSidecar:
     """A `sidecar run -c FILE` in `folder`."""
 
-    def __init__(self, name: str, folder: Path, core: int, bootstrap: dict[str, object]) -> None:
+    def __init__(self, name: str, folder: Path, core: int, bootstrap: Sections) -> None:
         config = folder / "sidecar.yaml"
         config.write_text(json.dumps(bootstrap, indent=1))
         # The script stands beside the interpreter that runs the benchmark: same installation, same environment.

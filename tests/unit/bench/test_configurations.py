@@ -2,30 +2,43 @@
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from bench import backend, mesh
+from bench.proxies import haproxy, nginx
 from bench.proxies.documents import RULES_A_ROUTE, write_folder
 from bench.proxies.envoy_config import Config, configuration, seconds
 from bench.proxies.sidecar import bootstrap_of
+from bench.proxies.site import Site
+from bench.scenarios import Log, Scenario
 from sidecar.config.files import load_bootstrap, load_static_folder
 from sidecar.model.clusters import EndpointSet, Mesh, Plain
 from sidecar.model.policies import DEFAULT_POLICY
 from sidecar.model.routes import HttpRoute
 
 PORT = 8080
+SCENARIO = Scenario(name="some")
 
 
-def envoy() -> Config:
-    resources: Config = json.loads(json.dumps(configuration(PORT, Path("/tmp/access.log"))))["static_resources"]
+def site(scenario: Scenario = SCENARIO) -> Site:
+    return Site(Path("/tmp/envoy"), 0, PORT, scenario)
+
+
+def envoy(scenario: Scenario = SCENARIO, *, minimal: bool = False) -> Config:
+    resources: Config = json.loads(json.dumps(configuration(site(scenario), minimal=minimal)))["static_resources"]
     return resources
 
 
+def manager(resources: Config) -> Config:
+    found: Config = resources["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    return found
+
+
 def envoy_routes() -> list[Config]:
-    manager = envoy()["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
-    routes: list[Config] = manager["route_config"]["virtual_hosts"][0]["routes"]
+    routes: list[Config] = manager(envoy())["route_config"]["virtual_hosts"][0]["routes"]
     return routes
 
 
@@ -53,6 +66,36 @@ def test_envoy_has_the_products_policies() -> None:
     assert route["retry_policy"]["retry_on"] == "connect-failure,gateway-error,refused-stream"
     assert cluster["outlier_detection"]["consecutive_5xx"] == DEFAULT_POLICY.ejection.consecutive_failures
     assert cluster["circuit_breakers"]["thresholds"][0]["max_requests"] == DEFAULT_POLICY.limits.requests
+
+
+def test_minimal_envoy_still_tries_again_and_does_nothing_else() -> None:
+    resources = envoy(minimal=True)
+
+    assert resources["clusters"][0].keys().isdisjoint({"outlier_detection", "circuit_breakers"})
+    host = manager(resources)["route_config"]["virtual_hosts"][0]
+    assert all(route["route"]["retry_policy"]["num_retries"] for route in host["routes"])
+    assert [entry["name"] for entry in manager(resources)["http_filters"]] == ["envoy.filters.http.router"]
+    assert configuration(site(), minimal=True)["stats_config"]["stats_matcher"] == {"reject_all": True}
+
+
+def test_envoy_logs_errors_or_all() -> None:
+    errors = manager(envoy())["access_log"][0]
+    everything = manager(envoy(replace(SCENARIO, log=Log.ALL)))["access_log"][0]
+
+    assert "filter" in errors
+    assert "filter" not in everything
+    assert everything["typed_config"]["log_format"]["json_format"]["response_code"] == "%RESPONSE_CODE%"
+
+
+def test_haproxy_and_nginx_have_every_route_and_endpoint() -> None:
+    few = site(replace(SCENARIO, routes=10))
+    haproxy_text, nginx_text = haproxy.configuration(few, 1), nginx.configuration(few, 1)
+
+    areas = [mesh.area(number) + "/" for number in range(mesh.areas(10))]
+    assert [line.split()[0] for line in haproxy.area_map(10).splitlines()] == areas
+    assert re.findall(r"location (/api\S+) ", nginx_text) == areas
+    for addresses in mesh.ENDPOINTS.values():
+        assert all(f"{address}:{PORT}" in haproxy_text and f"{address}:{PORT}" in nginx_text for address in addresses)
 
 
 def test_envoy_durations_keep_milliseconds_and_no_limit_is_zero() -> None:
@@ -92,6 +135,11 @@ def test_the_bootstrap_says_which_path_is_measured(tmp_path: Path, fast_path: bo
     assert bootstrap.fast_path is fast_path
     assert bootstrap.outbound.listen[0].port == 0
     assert warnings == []
+
+
+def test_a_body_too_long_for_a_configuration_comes_from_a_file(tmp_path: Path) -> None:
+    assert "return 200 '{" in backend.configuration(8080, 1024, tmp_path)
+    assert "rewrite ^ /body.json" in backend.configuration(8080, 16_384, tmp_path)
 
 
 @pytest.mark.parametrize("size", [40, 80, 1024, 16_384])

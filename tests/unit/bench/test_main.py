@@ -7,14 +7,14 @@ import pytest
 
 from bench import __main__ as command
 from bench import machine, tools
-from bench.measure import Cores
+from bench.cores import Cores, pick_cores
 from bench.process import BenchError, Process
 
 
 def test_the_proxy_has_the_last_core_and_the_load_the_first() -> None:
-    assert command.pick_cores([0, 1]) == Cores(proxy=1, load=0)
-    assert command.pick_cores([2, 3, 5]) == Cores(proxy=5, load=2)
-    assert command.pick_cores([0]) == Cores(proxy=0, load=0)
+    assert pick_cores([0, 1]) == Cores(proxy=1, load=0)
+    assert pick_cores([2, 3, 5]) == Cores(proxy=5, load=2)
+    assert pick_cores([0]) == Cores(proxy=0, load=0)
 
 
 def test_an_unknown_row_is_a_usage_error_that_lists_the_rows(capsys: pytest.CaptureFixture[str]) -> None:

@@ -3,6 +3,7 @@
 import io
 import json
 from dataclasses import replace
+from typing import Any
 
 import pytest
 from rich.console import Console
@@ -13,7 +14,8 @@ from bench.measure import Row, Run, judge
 from bench.memory import MemoryRow
 from bench.process import BenchError
 from bench.procfs import TICKS_PER_S, CoreTicks
-from bench.scenarios import BENCH, MemoryScenario, full, smoke
+from bench.rows import BENCH, full
+from bench.scenarios import Heads, MemoryScenario, Scenario, smoke
 
 LOAD = Load(requests=100_000, errors=0, seconds=5.0, cpu_s=1.0)
 HALF = CoreTicks(5 * TICKS_PER_S // 2, 5 * TICKS_PER_S // 2, 0)  # five seconds, half of them busy
@@ -25,11 +27,11 @@ def run(proxy: str = "sidecar", cpu_us: float = 100.0, *marks: str, errors: int 
 
 
 def row(*runs: Run) -> Row:
-    return Row(BENCH[0], runs)
+    return Row(Scenario(name="Host only", heads=Heads.HOST, proxies=("sidecar", "envoy")), runs)
 
 
 def test_the_headline_is_cpu_time_by_requests() -> None:
-    found = judge("sidecar", LOAD, HALF.busy, HALF, HALF)
+    found = judge("sidecar", LOAD, 2.5, HALF, HALF)
 
     assert found.cpu_us == pytest.approx(25.0)
     assert found.requests_per_s == pytest.approx(20_000)
@@ -38,32 +40,33 @@ def test_the_headline_is_cpu_time_by_requests() -> None:
 
 
 @pytest.mark.parametrize(
-    ("changed", "proxy_core", "load_core", "cpu_ticks", "mark"),
+    ("changed", "proxy_core", "load_core", "cpu_s", "mark"),
     [
-        ({"errors": 1}, HALF, HALF, HALF.busy, "errors"),
-        ({}, HALF, CoreTicks(81, 19, 0), HALF.busy, "load core busy"),
-        ({}, CoreTicks(50, 47, 3), HALF, 50, "steal"),
-        ({}, HALF, CoreTicks(50, 47, 3), HALF.busy, "steal"),
-        ({}, CoreTicks(60, 40, 0), HALF, 50, "neighbour"),
+        ({"late_us": {"p99": 501.0}}, HALF, HALF, 2.5, "generator late"),
+        ({"errors": 1}, HALF, HALF, 2.5, "errors"),
+        ({}, HALF, CoreTicks(81, 19, 0), 2.5, "load core busy"),
+        ({}, CoreTicks(50, 47, 3), HALF, 0.5, "steal"),
+        ({}, HALF, CoreTicks(50, 47, 3), 2.5, "steal"),
+        ({}, CoreTicks(60, 40, 0), HALF, 0.5, "neighbour"),
     ],
 )
-def test_marks(changed: dict[str, int], proxy_core: CoreTicks, load_core: CoreTicks, cpu_ticks: int, mark: str) -> None:
-    assert judge("envoy", replace(LOAD, **changed), cpu_ticks, proxy_core, load_core).marks == (mark,)
+def test_marks(changed: dict[str, Any], proxy_core: CoreTicks, load_core: CoreTicks, cpu_s: float, mark: str) -> None:
+    assert judge("envoy", replace(LOAD, **changed), cpu_s, proxy_core, load_core).marks == (mark,)
 
 
 def test_at_the_bounds_a_run_is_not_marked() -> None:
-    assert judge("envoy", LOAD, 55, CoreTicks(60, 38, 2), CoreTicks(80, 20, 0)).marks == ()
+    assert judge("envoy", LOAD, 0.55, CoreTicks(60, 38, 2), CoreTicks(80, 20, 0)).marks == ()
 
 
 def test_a_run_without_a_good_answer_has_no_figure() -> None:
     with pytest.raises(BenchError, match="none of 5 requests succeeded"):
-        judge("sidecar", replace(LOAD, requests=5, errors=5), 10, HALF, HALF)
+        judge("sidecar", replace(LOAD, requests=5, errors=5), 0.1, HALF, HALF)
 
 
 def test_ratios_are_pair_by_pair() -> None:
     found = row(run("sidecar", 100), run("envoy", 50), run("sidecar", 90), run("envoy", 30))
 
-    assert found.ratios("envoy") == [2.0, 3.0]
+    assert found.ratios("sidecar", "envoy") == [2.0, 3.0]
     assert found.cpu_us("sidecar") == 95.0
     assert found.errors == 0
 
@@ -90,7 +93,7 @@ def test_results_hold_every_run_and_what_is_drawn_from_them() -> None:
     found = json.loads(json.dumps(report.encode(results())))
 
     assert [entry["cpu_us"] for entry in found["rows"][0]["runs"]] == [150, 30, 120, 30]
-    assert found["rows"][0]["ratio"]["envoy"] == {"median": 4.5, "low": 4.0, "high": 5.0}
+    assert found["rows"][0]["ratio"]["sidecar"]["envoy"] == {"median": 4.5, "low": 4.0, "high": 5.0}
     assert found["rows"][0]["scenario"]["heads"] == "host"
     assert found["memory"][0]["goal_met"] is False
     assert results().errors == 2
@@ -98,7 +101,7 @@ def test_results_hold_every_run_and_what_is_drawn_from_them() -> None:
 
 def test_the_table_shows_bad_rows_and_marks() -> None:
     out = io.StringIO()
-    report.show(results(), Console(width=100, file=out))
+    report.show(results(), Console(width=130, file=out))
     text = out.getvalue()
 
     for part in ("135.0 (120.0-150.0)", "4.50 (4.00-5.00)", "steal 2/4", "45: missed", "45: met", "virtual machine"):
@@ -109,12 +112,12 @@ def test_rows_have_names_of_their_own_and_full_contains_more_connections() -> No
     names = [scenario.name for scenario in full()]
 
     assert len(set(names)) == len(names)
-    assert {scenario.connections for scenario in full()} == {1, 32, 256}
+    assert {scenario.connections for scenario in full()} >= {1, 32, 256}
     assert all(scenario.pairs >= 5 for scenario in (*full(), *BENCH))
 
 
 def test_the_default_rows_end_within_five_minutes() -> None:
-    measured_s = sum(2 * row.pairs * row.seconds for row in BENCH)
+    measured_s = sum(len(row.proxies) * row.pairs * row.seconds for row in BENCH)
 
     assert measured_s <= 200  # what is left is for starts, checks, warming up, memory
     assert all(smoke(row).seconds * smoke(row).pairs == 1 for row in BENCH)

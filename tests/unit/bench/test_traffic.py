@@ -78,3 +78,20 @@ def test_the_separator_never_stands_in_a_request() -> None:
 def test_sampled_requests_ask_for_their_spans() -> None:
     assert dict(make_requests(Heads.TWELVE, sampled=True)[0].headers)["traceparent"].endswith("-01")
     assert dict(make_requests(Heads.TWELVE)[0].headers)["traceparent"].endswith("-00")
+
+
+@pytest.mark.parametrize("percent", [100, 95, 80, 0])
+def test_the_requests_that_no_fast_path_may_serve_are_spread_evenly(percent: int) -> None:
+    requests = make_requests(Heads.TWELVE, eligible_percent=percent)
+
+    for start in range(0, 4000, 100):
+        assert sum(not request.upload for request in requests[start : start + 100]) == percent
+
+
+def test_an_upload_is_chunked_and_has_a_trailer() -> None:
+    encoded = make_requests(Heads.HOST, eligible_percent=0)[0].encode("orders.shop")
+
+    head, _, body = encoded.partition(b"\r\n\r\n")
+    assert head.startswith(b"POST /api/area-000/")
+    assert b"Transfer-Encoding: chunked" in head
+    assert body == b'e\r\n{"quantity":3}\r\n0\r\nx-checksum: 1\r\n\r\n'

@@ -1,0 +1,30 @@
+"""The rows: those of `make bench`, and all of them (`make bench-full`)."""
+
+from dataclasses import replace
+
+from bench.scenarios import EQUAL, FAST, FULL, MINIMAL, Heads, Log, Scenario
+
+ALL_PROXIES = (FAST, FULL, MINIMAL, EQUAL, "haproxy", "nginx")
+
+BENCH = (
+    Scenario(name="Host only", heads=Heads.HOST),
+    Scenario(name="Host + 12"),
+    Scenario(name="Host + 12, unseen", fresh=True, proxies=(FAST, FULL, EQUAL)),
+)
+
+
+def full() -> tuple[Scenario, ...]:
+    """The rows of `make bench-full`."""
+    rows = [
+        *BENCH,
+        Scenario(name="access log of all", log=Log.ALL),
+        Scenario(name="5 000 requests/s", rate=5_000.0, seconds=5.0),
+        *(Scenario(name=f"body of {label}", body_bytes=size) for label, size in _SIZES.items()),
+        *(Scenario(name=f"{count} connections", connections=count) for count in (1, 256)),
+        Scenario(name="new connection each", new_connections=True),
+        *(Scenario(name=f"{share} % eligible", eligible_percent=share) for share in (95, 80, 0)),
+    ]
+    return tuple(replace(row, seconds=max(row.seconds, 5.0)) for row in rows)
+
+
+_SIZES = {"1 KiB": 1024, "16 KiB": 16_384, "1 MiB": 1_048_576}
