@@ -109,6 +109,7 @@ class Endpoint:
         host, port: The address to dial. For a mesh hop, the inbound port of the workload's sidecar.
         weight: Relative share among the endpoints of one cluster, >= 1.
         ready: False takes no new requests; the endpoint stays known, so that its live state survives.
+        place: Where and how it is reached, in one text: what connections are kept under.
     """
 
     id: str
@@ -121,6 +122,12 @@ class Endpoint:
     version: str = ""
     ready: bool = True
     labels: Mapping[str, str] = field(default_factory=lambda: EMPTY, hash=False)
+    place: str = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        hop = self.hop
+        peer = f" {hop.server_name} {sorted(hop.spiffe_ids)} {hop.alpn}" if isinstance(hop, Mesh) else ""
+        object.__setattr__(self, "place", f"{self.host} {self.port}{peer}")
 
     @property
     def address(self) -> str:

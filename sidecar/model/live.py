@@ -38,9 +38,15 @@ class EndpointLive:
 
 @dataclass(slots=True, eq=False)
 class BudgetLive:
-    """Ten slots of requests and retries; see policy/budget.py."""
+    """Ten slots of requests and retries; see policy/budget.py.
+
+    Attributes:
+        until_s: Until when the newest slot takes what happens, under a policy of `interval_s`.
+    """
 
     slots: deque[list[int]] = field(default_factory=deque)  # each [start in ms, requests, retries]
+    until_s: float = 0.0
+    interval_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -53,6 +59,8 @@ class ClusterLive:
     in_flight: int = 0
     pending: int = 0
     turn: int = 0  # round robin's place
+    all_ready: bool = False  # every endpoint of `present` takes requests
+    ejected_until_s: float = 0.0  # the latest of the endpoints': after it, nobody is out
     weighted: bool = False  # endpoints of unequal weight; spares the usual cluster a walk over its weights
     present: Sequence[EndpointLive] = ()
     source: object = None
@@ -83,6 +91,7 @@ class ClusterLive:
             live.endpoint = endpoint
             live.leaving = False
             present.append(live)
+        self.all_ready = all(live.endpoint.ready for live in present)
         self.weighted = len({live.endpoint.weight for live in present}) > 1
         kept = {live.endpoint.id for live in present}
         for gone in [live for name, live in self.endpoints.items() if name not in kept]:

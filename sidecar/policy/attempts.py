@@ -58,35 +58,32 @@ _FORWARD = Answer(None, None)
 
 
 class Exchange:
-    """One request on its way; made by `start`, changed only by this module."""
+    """One request on its way; made by `start`, changed only by this module.
 
-    __slots__ = (
-        "attempt",
-        "cluster",
-        "current",
-        "delay_s",
-        "denied",
-        "ejected",
-        "ends_at_s",
-        "finished",
-        "idempotency_key",
-        "last",
-        "method",
-        "over",
-        "per_try_s",
-        "pick",
-        "policy",
-        "probes",
-        "replayable",
-        "tried",
-    )
+    Most of it stays as it is for most requests, so the defaults are the class's: an exchange is made for every request,
+    and sets only what is its own.
+
+    Attributes:
+        probes: `current` was ejected when it was picked: nobody better was there.
+        replayable: The caller clears it when more of the body was sent than is kept.
+    """
+
+    attempt = 0
+    current: EndpointLive | None = None
+    probes = False
+    denied: GiveUp | None = None
+    ejected: outlier.Ejected | None = None
+    replayable = True
+    over: Answer | None = None
+    last: Failure | None = None
+    delay_s = 0.0
+    finished = False
 
     def __init__(
         self,
         cluster: ClusterLive,
         policy: TrafficPolicy,
         pick: Pick,
-        *,
         method: bytes,
         idempotency_key: bool,
         per_try_s: float | None,
@@ -94,22 +91,12 @@ class Exchange:
     ) -> None:
         self.cluster = cluster
         self.policy = policy
-        self.ends_at_s = ends_at_s
-        self.attempt = 0
-        self.tried: list[EndpointLive] = []
-        self.current: EndpointLive | None = None
-        self.probes = False  # `current` was ejected when it was picked: nobody better was there
-        self.denied: GiveUp | None = None
-        self.ejected: outlier.Ejected | None = None
-        self.replayable = True  # the caller clears it when more of the body was sent than is kept
         self.pick = pick
         self.method = method
         self.idempotency_key = idempotency_key
         self.per_try_s = per_try_s
-        self.over: Answer | None = None
-        self.last: Failure | None = None
-        self.delay_s = 0.0
-        self.finished = False
+        self.ends_at_s = ends_at_s
+        self.tried: list[EndpointLive] = []
 
 
 def start(
@@ -137,20 +124,28 @@ def start(
     """
     cluster = live.cluster(key)
     cluster.current(endpoints)
-    exchange = Exchange(
-        cluster,
-        policy,
-        pick,
-        method=method,
-        idempotency_key=idempotency_key,
-        per_try_s=per_try_s,
-        ends_at_s=ends_at_s,
-    )
+    return begin(cluster, known, policy, pick, method, idempotency_key, per_try_s, ends_at_s, now_s)
+
+
+def begin(
+    cluster: ClusterLive,
+    known: bool,
+    policy: TrafficPolicy,
+    pick: Pick,
+    method: bytes,
+    idempotency_key: bool,
+    per_try_s: float | None,
+    ends_at_s: float | None,
+    now_s: float,
+) -> Exchange:
+    """`start` for a caller that keeps the cluster's live state at hand, and current."""
+    exchange = Exchange(cluster, policy, pick, method, idempotency_key, per_try_s, ends_at_s)
     if not known:
-        exchange.over = Answer(INVALID_BACKEND.saying(f"the route leads to {key}, which is not a known service"), None)
+        sentence = f"the route leads to {cluster.key}, which is not a known service"
+        exchange.over = Answer(INVALID_BACKEND.saying(sentence), None)
         exchange.finished = True
     elif not limits.admit(cluster, policy.limits):
-        sentence = f"{key} already has {policy.limits.requests} requests in flight (limits.requests)"
+        sentence = f"{cluster.key} already has {policy.limits.requests} requests in flight (limits.requests)"
         exchange.over = Answer(OVERFLOW.saying(sentence), None)
         exchange.finished = True
     else:
@@ -273,11 +268,15 @@ def finish(exchange: Exchange) -> None:
 
 
 def _choose(exchange: Exchange, now_s: float, rng: Random) -> EndpointLive | None:
-    passing = outlier.passing(exchange.cluster.present, exchange.policy.ejection, now_s)
+    cluster = exchange.cluster
+    if cluster.all_ready and cluster.ejected_until_s <= now_s:  # the usual case, and asked for every try
+        passing = cluster.present
+    else:
+        passing = outlier.passing(cluster.present, exchange.policy.ejection, now_s)
     if exchange.tried:
         untried = [live for live in passing if live not in exchange.tried] or _doubtful(exchange)
         passing = untried or _not_last(passing, exchange.tried[-1])
-    return exchange.pick(passing, exchange.policy.algorithm, exchange.cluster, rng)
+    return exchange.pick(passing, exchange.policy.algorithm, cluster, rng)
 
 
 def _doubtful(exchange: Exchange) -> Sequence[EndpointLive]:

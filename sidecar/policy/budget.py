@@ -18,7 +18,14 @@ _REQUESTS, _RETRIES = 1, 2
 
 def note_request(budget: BudgetLive, policy: BudgetPolicy, now_s: float) -> None:
     """Count a request (not its retries)."""
-    _running_slot(budget, policy, _ms(now_s))[_REQUESTS] += 1
+    if now_s < budget.until_s and policy.interval_s == budget.interval_s:  # asked for every request
+        budget.slots[-1][_REQUESTS] += 1
+        return
+    slot = _running_slot(budget, policy, _ms(now_s))
+    slot[_REQUESTS] += 1
+    # Half a millisecond less, whichever way times are rounded.
+    budget.until_s = (slot[0] + _width_ms(policy) - 0.5) / 1000.0
+    budget.interval_s = policy.interval_s
 
 
 def take_retry(budget: BudgetLive, policy: BudgetPolicy, now_s: float) -> bool:

@@ -38,6 +38,10 @@ def ends_at(
         verified: The header came from a peer whose identity was checked; without it, inbound ignores the header.
         grpc_s: What the caller's `grpc-timeout` allows (policy/grpc.py). Anybody's word: it only shortens.
     """
+    if header is None and grpc_s is None:  # the usual case, and asked for every request
+        if not policy_request_s:
+            return None
+        return now_s + (INBOUND_FACTOR * policy_request_s if inbound else policy_request_s)
     told_s = _read_s(header)
     if not inbound:
         limits_s = (policy_request_s or None, told_s, grpc_s)

@@ -129,6 +129,7 @@ def _eject(
     live.failures = 0
     if not shadow:
         live.ejected_until_s = ejected.until_s
+        cluster.ejected_until_s = max(cluster.ejected_until_s, ejected.until_s)
         live.ejections = before + 1
         live.last_ejected_s = now_s
     return ejected

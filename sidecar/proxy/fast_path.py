@@ -32,7 +32,7 @@ from sidecar.errors import (
     Fault,
     ProxyError,
 )
-from sidecar.model.clusters import Mesh, Wire
+from sidecar.model.clusters import Mesh
 from sidecar.policy import attempts
 from sidecar.policy.attempts import Exchange, Try
 from sidecar.policy.deadline import DEADLINE_HEADER
@@ -44,7 +44,6 @@ from sidecar.proxy.relay import too_slow
 from sidecar.proxy.side import FastSide
 from sidecar.proxy.upstream import UpstreamConnection
 from sidecar.proxy.worker import TallyKey, Worker
-from sidecar.routing.wire import wire_for
 from sidecar.telemetry import trace
 from sidecar.telemetry.observer import DESTINATION, AttemptSpan, Tally
 from sidecar.transport.stream import HIGH_WATER_BYTES, READ_BYTES, Stream, StreamBroken
@@ -124,6 +123,7 @@ class FastPath:
         "_request_id",
         "_rest",
         "_reusable",
+        "_sent",
         "_side",
         "_snapshot",
         "_span",
@@ -348,41 +348,41 @@ class FastPath:
         worker, side, head = self._worker, self._side, self._head
         self._snapshot = worker.snapshot
         plan = side.route_now(head, self._peer)
-        if plan is None or plan.filters is not None or plan.backend_filters or not plan.backends:
-            self._unread("route" if plan is None else "filters")
+        if plan is None:
+            self._unread("route")
             return
-        backends = plan.backends
-        index = split(plan.cumulative, worker.rng) if len(backends) > 1 else 0
-        cluster = backends[index]
-        if wire_for(cluster.protocol, head) is not Wire.H1:
+        ways = worker.ways.get(plan) or worker.ways_of(plan, side.live)
+        if not ways:
+            self._unread("filters")
+            return
+        way = ways[split(plan.cumulative, worker.rng) if len(ways) > 1 else 0]
+        if not way.requests:
             self._unread("wire")
             return
         noted = head.noted
         told = noted.get(DEADLINE_HEADER)
         since_s = self._started_s if told is not None or plan.whole_response else now_s
         ends_at_s = side.end_s(plan, told, since_s, self._peer)
-        self._plan, self._cluster, self._ends_at_s = plan, cluster, ends_at_s
-        policy = plan.policies[index]
-        exchange = self._exchange = attempts.start(
-            side.live,
-            cluster.key,
-            cluster.endpoints,
-            cluster.known,
-            policy,
+        self._plan, self._cluster, self._ends_at_s = plan, way.cluster, ends_at_s
+        exchange = self._exchange = attempts.begin(
+            way.live,
+            way.cluster.known,
+            way.policy,
             pick,
-            method=head.method,
-            idempotency_key=b"idempotency-key" in noted,
-            per_try_s=plan.per_try_s,
-            ends_at_s=ends_at_s,
-            now_s=now_s,
+            head.method,
+            b"idempotency-key" in noted,
+            plan.per_try_s,
+            ends_at_s,
+            now_s,
         )
-        exchange.replayable = len(self._body) <= policy.retries.max_body_bytes
+        if len(self._body) > way.max_body_bytes:
+            exchange.replayable = False
         self._identify(noted)
         step = self._step = attempts.next_step(exchange, now_s, worker.rng)
         if not isinstance(step, Try):
             self._hand_over("no-try")
             return
-        connection = side.pool.take_idle(exchange.cluster, step.endpoint, policy)
+        connection = side.pool.take_idle(way.live, step.endpoint, way.policy)
         if connection is None:
             self._hand_over("connect")
             return
@@ -390,40 +390,61 @@ class FastPath:
         self._send(step, connection, now_s)
 
     def _identify(self, noted: dict[bytes, bytes]) -> None:
-        """Which trace it belongs to, and its id."""
+        """Which trace it belongs to, and its id. A trace that nobody records costs its header and nothing else."""
         worker = self._worker
-        self._trace = trace.begin(
-            noted.get(b"traceparent"), noted.get(b"tracestate"), noted.get(b"b3"), worker.sample, worker.rng
-        )
-        self._request_id = noted.get(REQUEST_ID) or b"%032x" % worker.rng.getrandbits(128)
-        self._span_id = trace.new_span_id(worker.rng)
+        given, request_id = noted.get(b"traceparent"), noted.get(REQUEST_ID)
+        self._trace = self._sent = None
+        if given is not None:
+            if b"tracestate" not in noted:
+                self._sent = trace.pass_on_unsampled(given, worker.rng)
+        elif not worker.sample and b"b3" not in noted:
+            self._sent, drawn = trace.begin_unsampled(worker.rng)
+            request_id = request_id or drawn
+        self._request_id = request_id or b"%032x" % worker.rng.getrandbits(128)
+        if self._sent is None:
+            self._trace = trace.begin(given, noted.get(b"tracestate"), noted.get(b"b3"), worker.sample, worker.rng)
+            self._span_id = trace.new_span_id(worker.rng)
+
+    def _context(self) -> trace.TraceContext | None:
+        """The trace, for whoever wants to know after all."""
+        if self._trace is None and self._sent is not None:
+            given = self._head.noted.get(b"traceparent")
+            context = self._trace = trace.parse_traceparent(given or self._sent)
+            self._span_id = self._sent[36:52].decode("ascii")
+            if context is not None and given is None:
+                context.parent_span_id = ""
+        return self._trace
 
     def _send(self, step: Try, connection: UpstreamConnection, now_s: float) -> None:
+        """Write it to a connection that is at rest."""
         head, side, context = self._head, self._side, self._trace
-        if context.sampled:
-            self._record = record = self._recorded()
-            self._span = open_span(record, side.reporter, now_s, self._worker.rng)
-            if self._span is not None:
-                self._span_id = self._span.span_id
-        lines = [head.kept, b"traceparent: ", trace.format_traceparent(context, self._span_id), b"\r\n"]
-        if context.tracestate:
-            lines += (b"tracestate: ", context.tracestate.encode("ascii"), b"\r\n")
-        if REQUEST_ID not in head.noted:
-            lines += (b"x-request-id: ", self._request_id, b"\r\n")
+        lines = [head.kept, b"traceparent: "]
+        if context is None:
+            assert self._sent is not None
+            lines.append(self._sent)
+        else:
+            if context.sampled:
+                self._record = record = self._recorded()
+                self._span = open_span(record, side.reporter, now_s, self._worker.rng)
+                if self._span is not None:
+                    self._span_id = self._span.span_id
+            lines.append(trace.format_traceparent(context, self._span_id))
+            if context.tracestate:
+                lines += (b"\r\ntracestate: ", context.tracestate.encode("ascii"))
+        noted = head.noted
+        if REQUEST_ID not in noted:
+            lines += (b"\r\nx-request-id: ", self._request_id)
         if self._far:
-            noted = head.noted
             for name, value in forwarded_for(noted.get(FORWARDED_FOR), noted.get(FORWARDED_PROTO), self._peer):
-                lines += (name, b": ", value, b"\r\n")
-        hop = step.endpoint.hop
-        for name, value in side.hop_fields(self._ends_at_s, self._peer, mesh_hop=isinstance(hop, Mesh)):
-            lines += (name, b": ", value, b"\r\n")
-        lines += (b"\r\n", self._framed)
+                lines += (b"\r\n", name, b": ", value)
+        for name, value in side.hop_fields(self._ends_at_s, self._peer, mesh_hop=isinstance(step.endpoint.hop, Mesh)):
+            lines += (b"\r\n", name, b": ", value)
+        lines += (b"\r\n\r\n", self._framed)
         stream = connection.stream
         stream.read_bytes = READ_BYTES
         self._prefix = b""
         self._phase = Phase.ASKED
         connection.user = self
-        stream.handle_with(connection)
         if not stream.write(b"".join(lines)):
             self._hand_over("write")  # queued, or broken: somebody has to wait
             return
@@ -599,7 +620,8 @@ class FastPath:
         elif self._worker.closing or now_s >= self._ends_s:
             self._go(Over.DRAIN, "drain", None)
         else:
-            self._wait(min(now_s + self._worker.limits.idle_s, self._ends_s))
+            due_s = now_s + self._worker.limits.idle_s
+            self._wait(due_s if due_s < self._ends_s else self._ends_s)
         if self._paused and self._phase is not Phase.LEFT and not self._ended:
             self._paused = False
             self._stream.resume()
@@ -662,7 +684,7 @@ class FastPath:
         record.ends_at_s, record.step = self._ends_at_s, self._step
         if isinstance(self._step, Try):
             record.endpoint = self._step.endpoint
-        record.trace, record.request_id = self._trace, self._request_id
+        record.trace, record.request_id = self._context(), self._request_id
         record.span_id = self._span_id if side.reporter == DESTINATION else ""
         record.body_seen, record.bytes_in = self._body, self._bytes_in
         return record
@@ -709,7 +731,8 @@ class FastPath:
 
     def _wait(self, due_s: float) -> None:
         self.due_s = due_s
-        self._worker.timer.watch(self._entry, due_s)
+        if due_s < self._entry.check_s:
+            self._worker.timer.watch(self._entry, due_s)
 
     def on_due(self, now_s: float) -> None:
         """The timer's word: what was waited for has not come."""

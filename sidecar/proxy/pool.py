@@ -19,7 +19,7 @@ import trio
 from sidecar.codec.h1_client import H1Client
 from sidecar.errors import CONNECT_TIMEOUT, OVERFLOW, ProxyError
 from sidecar.model.bootstrap import ProcessLimits
-from sidecar.model.clusters import ClusterKey, Endpoint, Hop, Mesh, Wire
+from sidecar.model.clusters import ClusterKey, Endpoint, Mesh, Wire
 from sidecar.model.live import ClusterLive
 from sidecar.model.policies import TrafficPolicy
 from sidecar.proxy.raw import RawLease
@@ -38,7 +38,6 @@ HTTP2 = ("h2",)
 SWEEP_S = 1.0
 MAX_IDLE_PER_ENDPOINT = 128  # descriptors held for an endpoint that nobody calls now
 
-_PoolKey = tuple[str, int, Hop]
 
 
 class _Use:
@@ -80,7 +79,7 @@ class Pool(ConnectionHome):
         self._dialer = dialer
         self._observer = observer
         self._now = now
-        self._idle: dict[_PoolKey, list[UpstreamConnection]] = {}
+        self._idle: dict[str, list[UpstreamConnection]] = {}
         self._uses: dict[ClusterKey, _Use] = {}
         self._homes: dict[ClusterKey, _PlaceHolder] = {}
         self._shared = SharedConnections(self, now, limits, observer, on_bug)
@@ -119,10 +118,15 @@ class Pool(ConnectionHome):
         use = self._uses.get(cluster.key)
         if use is None or use.connections >= policy.limits.connections:
             return None
-        connection = self._reuse(endpoint)
-        if connection is not None:
-            use.connections += 1
-        return connection
+        idle = self._idle.get(endpoint.place)
+        while idle:
+            connection = idle.pop()
+            if connection.usable():
+                connection.endpoint = endpoint
+                use.connections += 1
+                return connection
+            connection.stream.close()
+        return None
 
     def give_back(
         self, cluster: ClusterLive, connection: UpstreamConnection, now_s: float, *, reusable: bool
@@ -182,7 +186,7 @@ class Pool(ConnectionHome):
             stream.close()
             return
         endpoint = connection.endpoint
-        idle = self._idle.setdefault((endpoint.host, endpoint.port, endpoint.hop), [])
+        idle = self._idle.setdefault(endpoint.place, [])
         if len(idle) >= MAX_IDLE_PER_ENDPOINT:
             stream.close()
             return
@@ -202,14 +206,14 @@ class Pool(ConnectionHome):
     def forget(self, connection: UpstreamConnection) -> None:
         """Close an idle connection."""
         endpoint = connection.endpoint
-        idle = self._idle.get((endpoint.host, endpoint.port, endpoint.hop))
+        idle = self._idle.get(endpoint.place)
         if idle is not None and connection in idle:
             idle.remove(connection)
         connection.stream.close()
 
     def idle_count(self, endpoint: Endpoint) -> int:
         """Idle connections to an endpoint."""
-        return len(self._idle.get((endpoint.host, endpoint.port, endpoint.hop), ()))
+        return len(self._idle.get(endpoint.place, ()))
 
     async def run(self) -> None:
         """Read the shared connections, and close those of both kinds that were idle for too long; for ever."""
@@ -240,7 +244,7 @@ class Pool(ConnectionHome):
         self.expire(math.inf)
 
     def _reuse(self, endpoint: Endpoint) -> UpstreamConnection | None:
-        idle = self._idle.get((endpoint.host, endpoint.port, endpoint.hop))
+        idle = self._idle.get(endpoint.place)
         while idle:
             connection = idle.pop()
             if connection.usable():
@@ -292,6 +296,5 @@ def _idle_s(connection: UpstreamConnection) -> float:
     if isinstance(connection.endpoint.hop, Mesh):
         return MESH_IDLE_S
     promised_s = connection.promised_s
-    if promised_s is None:
-        return APP_IDLE_S
-    return max(0.0, min(promised_s - KEEP_ALIVE_MARGIN_S, APP_IDLE_MAX_S))
+    idle_s = APP_IDLE_S if promised_s is None else min(promised_s - KEEP_ALIVE_MARGIN_S, APP_IDLE_MAX_S)
+    return max(0.0, idle_s)

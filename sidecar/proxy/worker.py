@@ -12,10 +12,11 @@ from typing import Protocol
 import trio
 
 from sidecar.codec.plain_head import RequestActs, ResponseActs
+from sidecar.model import clusters
 from sidecar.model.bootstrap import NodeInfo, ProcessLimits
 from sidecar.model.clusters import ServiceKey
 from sidecar.model.live import EndpointLive, LiveRegistry
-from sidecar.model.policies import AuthorizationPolicy
+from sidecar.model.policies import AuthorizationPolicy, TrafficPolicy
 from sidecar.model.snapshot import Known, Snapshot
 from sidecar.policy.deadline import DEADLINE_HEADER
 from sidecar.policy.limits import lifetime_s
@@ -24,13 +25,14 @@ from sidecar.proxy.places import Places
 from sidecar.proxy.pool import Pool
 from sidecar.proxy.replies import UNTOUCHED
 from sidecar.proxy.timer import Timer
-from sidecar.routing.plan import RoutePlan, ServiceTable
+from sidecar.routing.plan import ClusterPlan, RoutePlan, ServiceTable, Way
 from sidecar.routing.table import Router
 from sidecar.telemetry.observer import Observer, Tally
 from sidecar.transport.dial import Dialer
 from sidecar.transport.stream import Peer
 
 MAX_ASKED = 1_024  # names by which clients ask; each may be spelled in many ways
+MAX_WAYS = 16_384  # rules that requests took since the last snapshot
 MAX_TALLIES = 4_096  # kinds of requests: rules by endpoints, statuses, and identities of callers
 Asked = bytes | tuple[ServiceKey, int]
 TallyKey = tuple[RoutePlan, EndpointLive | None, int, str]
@@ -81,7 +83,7 @@ class Worker:
         fast_path: Whether plain requests may be served without a task.
         timer: For what waits without one; `lanes` are the connections on the fast path.
         request_acts, response_acts: What the fast path does with fields, by name.
-        tables, tallies: Where names lead and what counts requests, for as long as the snapshot lasts.
+        tables, ways, tallies: Where names and rules lead and what counts requests, as long as the snapshot lasts.
         fast_requests: Its one number counts requests that the fast path served.
     """
 
@@ -126,6 +128,7 @@ class Worker:
         )
         self.response_acts = ResponseActs((UNTOUCHED,))
         self.tables: dict[Asked, tuple[ServiceKey, ServiceTable]] = {}
+        self.ways: dict[RoutePlan, tuple[Way, ...]] = {}
         self.tallies: dict[TallyKey, Tally] = {}
         self.fast_requests = [0]
         self.places = places or Places(self.limits.connections, lambda: observer.limit_reached("connections"))
@@ -142,6 +145,7 @@ class Worker:
         self.snapshot = snapshot
         self.tables.clear()
         self.tallies.clear()
+        self.ways.clear()
         for key in list(self.live.clusters):
             cluster = self.live.clusters[key]
             table = self.router.table(snapshot, key.service, key.port)
@@ -160,6 +164,17 @@ class Worker:
             self.tables.clear()
         found = self.tables[asked] = (key, table)
         return found
+
+    def ways_of(self, plan: RoutePlan, registry: LiveRegistry) -> tuple[Way, ...]:
+        """Where plain requests of a rule go, looked up once per snapshot; empty for a rule that is not plain."""
+        ways: tuple[Way, ...] = ()
+        if plan.filters is None and not plan.backend_filters:
+            backends = zip(plan.backends, plan.policies, strict=True)
+            ways = tuple(_way(cluster, policy, registry) for cluster, policy in backends)
+        if len(self.ways) >= MAX_WAYS:
+            self.ways.clear()
+        self.ways[plan] = ways
+        return ways
 
     def keep_tally(self, key: TallyKey, tally: Tally) -> None:
         """Remember what counts requests of one kind, until the next snapshot."""
@@ -208,6 +223,7 @@ class Worker:
 
     async def run(self) -> None:
         """Background work of the worker, for ever."""
+        self.now = trio.lowlevel.current_clock().current_time  # the same clock, three times cheaper to read
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self.pool.run)
             nursery.start_soon(self.inbound_pool.run)
@@ -252,6 +268,15 @@ class Worker:
         self._idle.clear()
         for lane in list(self.lanes):
             lane.part()
+
+
+_HTTP1 = (clusters.Protocol.AUTO, clusters.Protocol.HTTP)  # for a client that speaks HTTP/1.1; see routing/wire.py
+
+
+def _way(cluster: ClusterPlan, policy: TrafficPolicy, registry: LiveRegistry) -> Way:
+    live = registry.cluster(cluster.key)
+    live.current(cluster.endpoints)
+    return Way(cluster, live, policy, requests=cluster.protocol in _HTTP1)
 
 
 def _targeting(snapshot: Snapshot, service: ServiceKey) -> tuple[AuthorizationPolicy, ...]:

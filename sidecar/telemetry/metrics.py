@@ -82,10 +82,16 @@ class Series(Tally):
         self.text = ""  # the printed labels, kept by whoever prints them first
 
     def observe(self, took_ms: float, received_bytes: int, sent_bytes: int, now_s: float) -> None:
-        """Count one request."""
-        self.duration_ms.observe(took_ms)
-        self.received.observe(received_bytes)
-        self.sent.observe(sent_bytes)
+        """Count one request. `Histogram.observe` three times over, without the calls."""
+        histogram = self.duration_ms
+        histogram.counts[bisect_left(LATENCY_BUCKETS_MS, took_ms)] += 1
+        histogram.sum += took_ms
+        histogram = self.received
+        histogram.counts[bisect_left(SIZE_BUCKETS_BYTES, received_bytes)] += 1
+        histogram.sum += received_bytes
+        histogram = self.sent
+        histogram.counts[bisect_left(SIZE_BUCKETS_BYTES, sent_bytes)] += 1
+        histogram.sum += sent_bytes
         self.last_s = now_s
 
     @property

@@ -14,6 +14,8 @@ from random import Random
 _TRACEPARENT = re.compile(
     rb"(?!ff)([0-9a-f]{2})-(?!0{32})([0-9a-f]{32})-(?!0{16})([0-9a-f]{16})-([0-9a-f]{2})(-.*+)?+", re.DOTALL
 )
+_UNSAMPLED = re.compile(rb"00-(?!0{32})[0-9a-f]{32}-(?!0{16})[0-9a-f]{16}-0[02]")
+_NOT_ZERO = 1 << 192 | 1 << 128  # in the trace's id and in the span's
 _B3 = re.compile(rb"(?!0++-)([0-9a-f]{32}|[0-9a-f]{16})-(?!0{16})([0-9a-f]{16})(?:-([01d])(?:-[0-9a-f]{16})?+)?+")
 
 # Section 3.3.1: at most 32 members, keys as below, values printable without comma and equals sign, 256 characters.
@@ -66,6 +68,19 @@ def begin(
         return said
     sampled = said if said is not None else ratio > 0.0 and rng.random() < ratio
     return TraceContext(new_trace_id(rng), "", sampled)
+
+
+def begin_unsampled(rng: Random) -> tuple[bytes, bytes]:
+    """The `traceparent` of a trace that begins here and is not sampled, and 32 hex digits for a request's id."""
+    digits = b"%080x" % (rng.getrandbits(320) | _NOT_ZERO)
+    return b"00-%b-%b-00" % (digits[:32], digits[32:48]), digits[48:]
+
+
+def pass_on_unsampled(traceparent: bytes, rng: Random) -> bytes | None:
+    """The `traceparent` to send on, with a span id of ours, for one that came unsampled; None for any other."""
+    if _UNSAMPLED.fullmatch(traceparent) is None:
+        return None
+    return b"%b%016x%b" % (traceparent[:36], rng.getrandbits(64) or 1, traceparent[52:])
 
 
 def parse_traceparent(value: bytes) -> TraceContext | None:

@@ -21,6 +21,7 @@ from sidecar.transport.stream import Peer, Stream, StreamBroken
 
 _LINGER_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with zero time: close() sends RST
 _NO_BYTES = bytes(4)  # where the kernel writes its int
+_READ = select.EPOLLIN
 _BAD_END = select.EPOLLHUP | select.EPOLLERR
 _SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
@@ -36,7 +37,7 @@ def address_text(address: object) -> str:
 class EpollStream(Stream):
     """A connected, non-blocking TCP socket. Owns `sock` and closes it on every path."""
 
-    __slots__ = ("_events", "_fd", "_reactor", "_registered", "_sock")
+    __slots__ = ("_events", "_fd", "_reactor", "_receive", "_registered", "_send", "_sock")
 
     def __init__(self, sock: socket.socket, reactor: Reactor, peer: Peer) -> None:
         super().__init__(peer)
@@ -45,6 +46,8 @@ class EpollStream(Stream):
         self._reactor = reactor
         self._events = 0
         self._registered = False
+        self._receive = sock.recv
+        self._send = sock.send
 
     @property
     def pending_bytes(self) -> int:
@@ -55,15 +58,20 @@ class EpollStream(Stream):
             return self.queued_bytes
         return self.queued_bytes + int.from_bytes(held, sys.byteorder)
 
+    def resume(self) -> None:
+        """See `Stream`."""
+        if not self._events & _READ:
+            super().resume()
+
     def _recv(self) -> bytes | None:
         try:
-            return self._sock.recv(self.read_bytes)
+            return self._receive(self.read_bytes)
         except BlockingIOError:
             return None
 
     def _transmit(self, data: bytes | memoryview) -> int:
         try:
-            return self._sock.send(data)
+            return self._send(data)
         except BlockingIOError:
             return 0
 
@@ -87,6 +95,9 @@ class EpollStream(Stream):
 
     def on_ready(self, events: int) -> None:
         """The reactor's turn."""
+        if events == _READ and self._handler is not None and self._reader is None:  # nearly always; see `on_event`
+            self._handler.on_readable()
+            return
         hangup = bool(events & _BAD_END)
         self.on_event(readable=bool(events & select.EPOLLIN), writable=bool(events & select.EPOLLOUT), hangup=hangup)
         if hangup and self._registered and not self._closed and not self._events & select.EPOLLIN:
@@ -252,6 +263,9 @@ class TlsStream(EpollStream):
     def on_ready(self, events: int) -> None:
         """The reactor's turn; also from the ready queue, when decrypted bytes wait."""
         if self._closed:
+            return
+        if events == _READ and not self._write_wants_read and self._handler is not None and self._reader is None:
+            self._handler.on_readable()
             return
         if events == 0:
             if self._tls.pending():

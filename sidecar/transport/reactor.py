@@ -94,21 +94,24 @@ class Reactor:
         for fd, events in self._epoll.poll(0, MAX_EVENTS):
             source = sources.get(fd)
             if source is not None:
-                self._give_turn(source, events)
+                try:
+                    source.on_ready(events)
+                except Exception as exc:
+                    self._crashed(source, exc)
         for source in waiting:
-            self._give_turn(source, 0)
+            try:
+                source.on_ready(0)
+            except Exception as exc:
+                self._crashed(source, exc)
         self._batch = False
         for sock in self._graves:
             sock.close()
         self._graves.clear()
 
-    def _give_turn(self, source: Source, events: int) -> None:
+    def _crashed(self, source: Source, exc: Exception) -> None:
+        """A bug in one connection's handler must not stop the others; it is reported, and that connection ends."""
+        self._on_bug(exc)
         try:
-            source.on_ready(events)
-        except Exception as exc:
-            # A bug in one connection's handler must not stop the others; it is reported, and that connection ends.
-            self._on_bug(exc)
-            try:
-                source.on_crash()
-            except Exception as worse:
-                self._on_bug(worse)
+            source.on_crash()
+        except Exception as worse:
+            self._on_bug(worse)
