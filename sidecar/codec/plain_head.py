@@ -11,7 +11,6 @@ are not. Linear in the number of bytes: the patterns are possessive, and each li
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from enum import Enum, auto
 
 from sidecar.codec.grammar import (
@@ -24,12 +23,15 @@ from sidecar.codec.grammar import (
     TARGET_MAX_BYTES,
     fields_of,
 )
+from sidecar.codec.h1_client import promised_s
 from sidecar.codec.head_rules import LENGTH_MAX_DIGITS
 from sidecar.codec.target import CANONICAL
-from sidecar.model.messages import Fields, RequestHead
+from sidecar.model.messages import HOP_BY_HOP, Fields, RequestHead
 
-NAMES_MAX = 4_096  # spellings remembered for each direction; applications use a few dozen
+NAMES_MAX = 4_096  # spellings remembered; applications use a few dozen
 NAME_MAX_BYTES = 64  # a longer one is not remembered: the table stays below half a megabyte
+LINES_MAX = 4_096  # of answers; lengths differ most
+LINE_MAX_BYTES = 64
 HOSTS_MAX = 1_024
 
 
@@ -44,14 +46,16 @@ class Act(Enum):
 
 
 Acts = dict[bytes, tuple[Act, bytes] | None]  # by spelling; None: the line goes on
-_NOTE, _DROP, _FAR, _LEAVE = Act.NOTE, Act.DROP, Act.FAR, Act.LEAVE  # a look-up in an Enum costs 40 ns
+_NOTE, _DROP, _FAR, _AWAY = Act.NOTE, Act.DROP, Act.FAR, Act.LEAVE  # a look-up in an Enum costs 40 ns
 
-# How the names begin that something may be done with: looking at those lines only halves the cost of a long head.
-# Groups: name, value. For a head that REQUEST or RESPONSE accepted.
-_FIRST_LETTERS = rb"[Cc][Oo][Nn][NnTt]|[Hh][OoTt]|[Kk][Ee]|[Pp][Rr]|[Tt][EeRr]|[Uu][Pp]"
-_LINE = rb"\r\n((?:%b)[^:\r]*+):([^\r]*+)"
-_NOTABLE_IN_REQUEST = re.compile(_LINE % (_FIRST_LETTERS + rb"|[Bb]3|[Ee][Xx]|[Ii][Dd]|[Xx][-_]"))
-_NOTABLE_IN_ANSWER = re.compile(_LINE % (_FIRST_LETTERS + rb"|[Xx]-[Mm][Ee]"))
+# How the names begin that something may be done with: looking at those lines only halves the cost of a long head. For a
+# head that REQUEST or RESPONSE accepted.
+_FIRST_LETTERS = rb"[Cc][Oo][Nn](?:[Nn]|[Tt][Ee][Nn][Tt]-[Ll])|[Kk][Ee]|[Pp][Rr]|[Tt][EeRr]|[Uu][Pp]"
+# Groups: name, value.
+_NOTABLE_IN_REQUEST = re.compile(
+    rb"\r\n((?:%b|[Hh][OoTt]|[Bb]3|[Ee][Xx]|[Ii][Dd]|[Xx][-_][FfMmRr])[^:\r]*+):([^\r]*+)" % _FIRST_LETTERS
+)
+_NOTABLE_IN_ANSWER = re.compile(rb"\r\n(?:%b|[Xx]-[Mm])[^\r]*+" % _FIRST_LETTERS)
 _FRAMING = frozenset((b"connection", b"content-length", b"transfer-encoding"))
 
 
@@ -102,24 +106,27 @@ class PlainRequest(RequestHead):
         self._read = fields
 
 
-@dataclass(slots=True)
 class PlainResponse:
-    """An answer's head as bytes.
+    """An answer as bytes.
 
     Attributes:
-        kept: Status line and lines to forward, each with its line end.
+        data: Head and what came of the body, less the lines that do not go on.
         content_length: Bytes of the body; None when it is chunked.
         keep_alive: The endpoint keeps the connection.
-        promised: Value of `Keep-Alive`; empty: none.
-        size: Bytes of the head as it came.
+        promised_s: For how long, if it says so.
+        size: Bytes of the head in `data`.
     """
 
-    status: int
-    kept: bytes
-    content_length: int | None
-    keep_alive: bool
-    promised: bytes
-    size: int
+    __slots__ = ("content_length", "data", "keep_alive", "promised_s", "size", "status")
+
+    def __init__(self, status: int, data: bytes, size: int, content_length: int | None, keep_alive: bool,
+                 promised_s: float | None) -> None:  # fmt: skip
+        self.status = status
+        self.data = data
+        self.size = size
+        self.content_length = content_length
+        self.keep_alive = keep_alive
+        self.promised_s = promised_s
 
 
 def plain_request(data: bytes, acts: "RequestActs", *, far: bool) -> PlainRequest | str:
@@ -147,7 +154,7 @@ def plain_request(data: bytes, acts: "RequestActs", *, far: bool) -> PlainReques
         if act is None:
             continue
         what, lower = act
-        if what is _LEAVE:
+        if what is _AWAY:
             return "field"
         if what is _FAR and not far:
             continue
@@ -199,63 +206,60 @@ def plain_response(data: bytes, acts: "ResponseActs", method: bytes) -> PlainRes
         return "answer-status"  # interim, or for the attempts machine to judge
     if size > HEAD_MAX_BYTES or data.count(b"\r\n", 0, size) > FIELDS_MAX_COUNT + 2:
         return "answer-head"
-    kept = data[: size - 2]
-    keep_alive = True
-    promised = b""
-    length: bytes | None = None
+    length: int | None = None
     chunked = False
-    known = acts.known
-    for name, value in _NOTABLE_IN_ANSWER.findall(kept):
-        act = known[name] if name in known else acts.learn(name)
-        if act is None:
+    keep_alive = True
+    promise_s: float | None = None
+    facts = acts.facts
+    for line in _NOTABLE_IN_ANSWER.findall(data, 0, size):
+        fact = facts[line] if line in facts else acts.learn(line)
+        if fact is None:
             continue
-        what, lower = act
-        if what is _LEAVE:
-            return "answer-field"
-        if what is not _NOTE:
-            kept = kept.replace(b"\r\n%b:%b\r\n" % (name, value), b"\r\n", 1)
-            if what is _DROP:
-                continue
-        value = value.strip(b" \t")
-        if lower == b"content-length":
-            if length is not None or DIGITS.fullmatch(value) is None or len(value) > LENGTH_MAX_DIGITS:
-                return "answer-framing"
+        what, value = fact
+        if what is _LENGTH and length is None:
             length = value
-        elif lower == b"transfer-encoding":
-            if chunked or value.lower() != b"chunked":
-                return "answer-framing"
+        elif what is _CHUNKED and not chunked:
             chunked = True
-        elif lower == b"keep-alive":
-            promised = value
-        elif value != b"keep-alive" and (option := value.lower()) != b"keep-alive":  # connection
-            if option != b"close":
-                return "answer-connection"
-            keep_alive = False
-    content_length: int | None
-    if chunked:
-        if length is not None or method == b"HEAD" or status in (204, 304):
+        elif what is _LEAVE or what is _LENGTH or what is _CHUNKED:
+            return "answer-field"
+        else:
+            data = data.replace(line + b"\r\n", b"\r\n", 1)
+            size -= len(line)
+            if what is _CLOSE:
+                keep_alive = False
+            elif what is _PROMISE:
+                promise_s = float(value)
+    if method == b"HEAD" or status == 304:
+        length = 0
+        if chunked:
             return "answer-framing"
-        content_length = None
-    elif method == b"HEAD" or status == 304:
-        content_length = 0
-    elif length is not None and status != 204:
-        content_length = int(length)
-    elif status == 204 and length is None:
-        content_length = 0
-    else:
-        return "answer-framing"  # until the connection closes, or a length where there is no body
-    return PlainResponse(status, kept, content_length, keep_alive, promised, size)
+    elif status == 204:
+        if chunked or length is not None:
+            return "answer-framing"
+        length = 0
+    elif (length is None) is not chunked:
+        return "answer-framing"  # both, or until the connection closes
+    return PlainResponse(status, data, size, length, keep_alive, promise_s)
 
 
-class _Names:
-    """A bounded table from spellings of names to what is done with the field."""
+class RequestActs:
+    """What is done with the fields of requests. One for each worker.
 
-    __slots__ = ("_by_lower", "known")
+    Attributes:
+        known: A bounded table from spellings of names to what is done with the field.
+        hosts: Values of Host that were found valid.
+    """
 
-    def __init__(self, by_lower: dict[bytes, Act], notable: re.Pattern[bytes]) -> None:
-        for name in by_lower:
-            assert notable.match(b"\r\n" + name + b":"), f"{name!r} begins with letters that are not looked for"
-        self._by_lower = by_lower
+    __slots__ = ("_by_lower", "hosts", "known")
+
+    def __init__(self, *, dropped: Iterable[bytes], taken: Iterable[bytes], noted: Iterable[bytes]) -> None:
+        """Names, lower case: that no client may set; whose values the caller wants, without or with the line."""
+        by_lower = dict.fromkeys(dropped, Act.DROP)
+        by_lower |= dict.fromkeys(taken, Act.TAKE) | dict.fromkeys(noted, Act.NOTE)
+        self._by_lower = by_lower | _REQUEST
+        for name in self._by_lower:
+            assert _NOTABLE_IN_REQUEST.match(b"\r\n%b:" % name), f"{name!r} begins as nothing that is looked for"
+        self.hosts: set[bytes] = set()
         self.known: Acts = {}
 
     def learn(self, name: bytes) -> tuple[Act, bytes] | None:
@@ -269,23 +273,6 @@ class _Names:
             self.known[name] = found
         return found
 
-
-class RequestActs(_Names):
-    """What is done with the fields of requests. One for each worker.
-
-    Attributes:
-        hosts: Values of Host that were found valid.
-    """
-
-    __slots__ = ("hosts",)
-
-    def __init__(self, *, dropped: Iterable[bytes], taken: Iterable[bytes], noted: Iterable[bytes]) -> None:
-        """Names, lower case: that no client may set; whose values the caller wants, without or with the line."""
-        by_lower = dict.fromkeys(dropped, Act.DROP)
-        by_lower |= dict.fromkeys(taken, Act.TAKE) | dict.fromkeys(noted, Act.NOTE)
-        super().__init__(by_lower | _REQUEST, _NOTABLE_IN_REQUEST)
-        self.hosts: set[bytes] = set()
-
     def may_host(self, host: bytes) -> bool:
         """True for a valid value of Host, which is then remembered."""
         match = AUTHORITY.fullmatch(host)
@@ -297,14 +284,60 @@ class RequestActs(_Names):
         return True
 
 
-class ResponseActs(_Names):
-    """What is done with the fields of answers. One for each worker."""
+class Fact(Enum):
+    """What a line of an answer says that somebody has to know. The line goes on for the first two only."""
 
-    __slots__ = ()
+    LENGTH = auto()
+    CHUNKED = auto()
+    CLOSE = auto()  # the endpoint ends the connection
+    PROMISE = auto()  # for how many seconds it keeps it
+    NOTHING = auto()
+    LEAVE = auto()  # not for the fast path
+
+
+_LENGTH, _CHUNKED, _CLOSE, _PROMISE, _LEAVE = Fact.LENGTH, Fact.CHUNKED, Fact.CLOSE, Fact.PROMISE, Fact.LEAVE
+
+
+class ResponseActs:
+    """What is done with the lines of answers; those that matter here hardly differ. One for each worker.
+
+    Attributes:
+        facts: A bounded table from lines, with their line end in front, to what they say; None: nothing to us.
+    """
+
+    __slots__ = ("_left", "facts")
 
     def __init__(self, left: Iterable[bytes]) -> None:
         """`left`: names, lower case, of fields that only the full path understands."""
-        super().__init__(_RESPONSE | dict.fromkeys(left, Act.LEAVE), _NOTABLE_IN_ANSWER)
+        self._left = frozenset(left)
+        self.facts: dict[bytes, tuple[Fact, int] | None] = {}
+
+    def learn(self, line: bytes) -> tuple[Fact, int] | None:
+        """What a line not seen before says."""
+        name, _, value = line[2:].partition(b":")
+        found = self._read(name.lower(), value.strip(b" \t"))
+        if len(line) <= LINE_MAX_BYTES:
+            if len(self.facts) >= LINES_MAX:
+                self.facts.clear()
+            self.facts[line] = found
+        return found
+
+    def _read(self, name: bytes, value: bytes) -> tuple[Fact, int] | None:
+        if name == b"content-length":
+            plain = DIGITS.fullmatch(value) is not None and len(value) <= LENGTH_MAX_DIGITS
+            return (Fact.LENGTH, int(value)) if plain else (Fact.LEAVE, 0)
+        if name == b"transfer-encoding":
+            return (Fact.CHUNKED if value.lower() == b"chunked" else Fact.LEAVE), 0
+        if name == b"connection":
+            option = value.lower()
+            known = {b"keep-alive": Fact.NOTHING, b"close": Fact.CLOSE}
+            return known.get(option, Fact.LEAVE), 0
+        if name == b"keep-alive":
+            said_s = promised_s(value)
+            return (Fact.NOTHING, 0) if said_s is None else (Fact.PROMISE, int(said_s))
+        if name in self._left:
+            return Fact.LEAVE, 0
+        return (Fact.NOTHING, 0) if name in HOP_BY_HOP else None
 
 
 _REQUEST = {
@@ -323,13 +356,4 @@ _REQUEST = {
     b"upgrade": Act.LEAVE,
     b"http2-settings": Act.LEAVE,
     b"expect": Act.LEAVE,
-}
-_RESPONSE = {
-    b"content-length": Act.NOTE,
-    b"transfer-encoding": Act.NOTE,
-    b"connection": Act.TAKE,
-    b"keep-alive": Act.TAKE,
-    b"proxy-connection": Act.DROP,
-    b"te": Act.DROP,
-    b"upgrade": Act.DROP,
 }

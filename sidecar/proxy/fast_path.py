@@ -19,7 +19,7 @@ import trio
 from sidecar.balance.pick import pick, split
 from sidecar.codec.chunks import ChunkedBody
 from sidecar.codec.events import Chunk, End, Event
-from sidecar.codec.h1_client import H1Client, promised_s
+from sidecar.codec.h1_client import H1Client
 from sidecar.codec.plain_head import plain_request, plain_response
 from sidecar.errors import (
     BROKEN_OFF,
@@ -40,6 +40,7 @@ from sidecar.proxy.attempt_span import close_span, open_span
 from sidecar.proxy.done import describe, tell
 from sidecar.proxy.edits import FORWARDED_FOR, FORWARDED_PROTO, REQUEST_ID, forwarded_for, from_afar
 from sidecar.proxy.handover import HandOver
+from sidecar.proxy.pool import idle_s
 from sidecar.proxy.relay import too_slow
 from sidecar.proxy.side import FastSide
 from sidecar.proxy.upstream import UpstreamConnection
@@ -50,6 +51,7 @@ from sidecar.transport.stream import HIGH_WATER_BYTES, READ_BYTES, Stream, Strea
 
 BODY_MAX_BYTES = 65_536  # of a request, waited for here; a larger one streams on the full path
 BODY_WAIT_S = 1.0  # for the rest of it; then the full path waits, and judges slow clients
+PUT_MAX_BYTES = 16_384  # of an answer; a larger one is worth a write of its own
 AHEAD_MAX_BYTES = 65_536  # of requests sent ahead of their turn; then the client is not read
 
 
@@ -118,6 +120,7 @@ class FastPath:
         "_pending",
         "_phase",
         "_plan",
+        "_pool",
         "_prefix",
         "_record",
         "_request_id",
@@ -133,6 +136,7 @@ class FastPath:
         "_step",
         "_stream",
         "_task",
+        "_tells_always",
         "_trace",
         "_worker",
         "due_s",
@@ -143,6 +147,8 @@ class FastPath:
         self._stream = stream
         self._peer = stream.peer
         self._side = side
+        self._pool = side.pool
+        self._tells_always = side.reporter == DESTINATION  # `hop_fields` has some even where the hop is plain
         self._worker = worker
         self._ends_s = ends_s
         self._far = from_afar(stream.peer)
@@ -161,12 +167,12 @@ class FastPath:
         self._exchange: Exchange | None = None
         self._span: AttemptSpan | None = None
 
-    async def serve(self, data: bytes, idle_s: float) -> Left:
+    async def serve(self, data: bytes, rest_s: float) -> Left:
         """Serve plain requests until there is something else to do; the caller's task sleeps meanwhile.
 
         Args:
             data: Bytes of the client that were read already.
-            idle_s: For the first byte of a request, if there is none yet.
+            rest_s: For the first byte of a request, if there is none yet.
         """
         worker = self._worker
         self._left = None
@@ -181,7 +187,7 @@ class FastPath:
             elif worker.closing:
                 self.part()
             else:
-                self._wait(min(worker.now() + idle_s, self._ends_s))
+                self._wait(min(worker.now() + rest_s, self._ends_s))
             if self._left is None:
                 self._task = trio.lowlevel.current_task()
                 await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
@@ -249,6 +255,12 @@ class FastPath:
         elif self._phase is Phase.ANSWERING and self._connection is not None:
             self._connection.stream.resume()
             self._wait_for_body(self._worker.now())
+
+    def on_stale(self) -> None:
+        """Answers are put whether the client is silent or not."""
+
+    def on_blocked(self) -> None:
+        """The client takes less than was put: the rest goes out when it can, and a loss shows at the next read."""
 
     def on_crashed(self) -> None:
         """A bug in a handler has closed the client's stream."""
@@ -351,7 +363,9 @@ class FastPath:
         if plan is None:
             self._unread("route")
             return
-        ways = worker.ways.get(plan) or worker.ways_of(plan, side.live)
+        ways = worker.ways.get(plan)
+        if ways is None:
+            ways = worker.ways_of(plan, side.live)
         if not ways:
             self._unread("filters")
             return
@@ -382,7 +396,7 @@ class FastPath:
         if not isinstance(step, Try):
             self._hand_over("no-try")
             return
-        connection = side.pool.take_idle(way.live, step.endpoint, way.policy)
+        connection = self._pool.take_idle(way.live, step.endpoint, way.policy)
         if connection is None:
             self._hand_over("connect")
             return
@@ -437,18 +451,20 @@ class FastPath:
         if self._far:
             for name, value in forwarded_for(noted.get(FORWARDED_FOR), noted.get(FORWARDED_PROTO), self._peer):
                 lines += (b"\r\n", name, b": ", value)
-        for name, value in side.hop_fields(self._ends_at_s, self._peer, mesh_hop=isinstance(step.endpoint.hop, Mesh)):
-            lines += (b"\r\n", name, b": ", value)
+        mesh_hop = isinstance(step.endpoint.hop, Mesh)
+        if mesh_hop or self._tells_always:
+            for name, value in side.hop_fields(self._ends_at_s, self._peer, mesh_hop=mesh_hop):
+                lines += (b"\r\n", name, b": ", value)
         lines += (b"\r\n\r\n", self._framed)
         stream = connection.stream
         stream.read_bytes = READ_BYTES
         self._prefix = b""
         self._phase = Phase.ASKED
         connection.user = self
-        if not stream.write(b"".join(lines)):
-            self._hand_over("write")  # queued, or broken: somebody has to wait
-            return
-        self._wait(math.inf if step.until_s is None else step.until_s)
+        due_s = self.due_s = math.inf if step.until_s is None else step.until_s
+        if due_s < self._entry.check_s:
+            self._worker.timer.watch(self._entry, due_s)
+        stream.put(b"".join(lines), silent=True)
 
     # The answer.
 
@@ -477,6 +493,19 @@ class FastPath:
         else:
             self._break_off(UPSTREAM_CLOSED.saying("the endpoint closed the connection inside the body of its answer"))
 
+    def on_unasked(self) -> None:
+        """The connection was none any more. Nothing was written, so another can be used as well."""
+        connection, exchange = self._connection, self._exchange
+        assert connection is not None
+        assert exchange is not None
+        connection.user = self._connection = None
+        self._pool.give_back(exchange.cluster, connection, 0.0, reusable=False)
+        self._hand_over("stale")
+
+    def on_half_asked(self) -> None:
+        """The request was not taken whole, or the connection is broken: somebody has to wait."""
+        self._hand_over("write")
+
     def on_answer_crashed(self) -> None:
         """A bug in a handler has closed the endpoint's stream."""
         self._break_off(BROKEN_OFF)
@@ -499,27 +528,28 @@ class FastPath:
         connection = self._connection
         assert connection is not None
         self._reusable = answer.keep_alive
-        connection.promised_s = promised_s(answer.promised) if answer.promised else None
-        length, size = answer.content_length, answer.size
+        if answer.promised_s != connection.promised_s:
+            connection.promised_s = answer.promised_s
+            connection.idle_s = idle_s(connection.endpoint, answer.promised_s)
+        length, size, data = answer.content_length, answer.size, answer.data
         if length is None:
             self._chunks = ChunkedBody(UPSTREAM_PROTOCOL)
             self._phase = Phase.ANSWERING
-            self._chunks_came(data[size:], answer.kept + b"\r\n", now_s)
+            self._chunks_came(data[size:], data[:size], now_s)
             return
         self._chunks = None
         came = len(data) - size
-        if came == length:
-            self._bytes_out = length
-            self._finish(answer.kept + b"\r\n" + data[size:] if length else answer.kept + b"\r\n", now_s)
-        elif came > length:  # a second answer is how a response queue is poisoned
-            self._reusable = False
-            self._bytes_out = length
-            self._finish(answer.kept + b"\r\n" + data[size : size + length], now_s)
-        else:
+        if came < length:
             self._bytes_out = came
             self._rest = length - came
             self._phase = Phase.ANSWERING
-            self._forward(answer.kept + b"\r\n" + data[size:], now_s)
+            self._forward(data, now_s)
+            return
+        self._bytes_out = length
+        if came > length:  # a second answer is how a response queue is poisoned
+            self._reusable = False
+            data = data[: size + length]
+        self._finish(data, now_s)
 
     def _body_came(self, data: bytes) -> None:
         now_s = self._worker.now()
@@ -594,13 +624,17 @@ class FastPath:
         stream, exchange, connection, worker = self._stream, self._exchange, self._connection, self._worker
         assert exchange is not None
         assert connection is not None
-        written = stream.write(last)
-        if not written and not stream.queued_bytes:
-            self._break_off(CLIENT_GONE)
-            return
+        if len(last) <= PUT_MAX_BYTES:
+            stream.put(last)
+            written = True  # or it will be before anything else is
+        else:
+            written = stream.write(last)
+            if not written and not stream.queued_bytes:
+                self._break_off(CLIENT_GONE)
+                return
         self._connection = self._exchange = None
         connection.user = None
-        self._side.pool.give_back(exchange.cluster, connection, now_s, reusable=self._reusable)
+        self._pool.give_back(exchange.cluster, connection, now_s, reusable=self._reusable)
         self._tell(exchange, connection, now_s)
         attempts.finish(exchange)
         worker.fast_requests[0] += 1
@@ -668,7 +702,7 @@ class FastPath:
             if connection is not None:
                 connection.user = None
                 connection.stream.close()
-                self._side.pool.give_back(exchange.cluster, connection, 0.0, reusable=False)
+                self._pool.give_back(exchange.cluster, connection, 0.0, reusable=False)
             attempts.finish(exchange)
             self._worker.fast_requests[0] += 1
             tell(record, self._peer, self._side, self._worker)
@@ -708,7 +742,7 @@ class FastPath:
             connection.user = None
             connection.stream.takeover()
             connection.codec = H1Client.resumed(self._head)
-            record.lease = self._side.pool.lease_of(exchange.cluster, connection)
+            record.lease = self._pool.lease_of(exchange.cluster, connection)
             record.principal = connection.stream.peer.principal
             record.response_prefix = self._prefix
         self._go(None, why, record)

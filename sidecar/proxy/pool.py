@@ -109,33 +109,42 @@ class Pool(ConnectionHome):
         except BaseException:
             self.free(key)
             raise
-        return Http1Lease(UpstreamConnection(stream, H1Client(), endpoint, self), self._homes[key], fresh=True)
+        connection = UpstreamConnection(stream, H1Client(), endpoint, self)
+        connection.idle_s = idle_s(endpoint, None)
+        return Http1Lease(connection, self._homes[key], fresh=True)
 
     # Without a lease, and without waiting: for the fast path.
 
     def take_idle(self, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy) -> UpstreamConnection | None:
-        """A kept connection to `endpoint`, with a place; None: there is none, or no place. For `give_back`."""
+        """A kept connection to `endpoint`, with a place; None: there is none, or no place. For `give_back`.
+
+        Whether the endpoint is still there is for `Stream.put` to ask, before a byte is written.
+        """
         use = self._uses.get(cluster.key)
         if use is None or use.connections >= policy.limits.connections:
             return None
         idle = self._idle.get(endpoint.place)
-        while idle:
-            connection = idle.pop()
-            if connection.usable():
-                connection.endpoint = endpoint
-                use.connections += 1
-                return connection
-            connection.stream.close()
-        return None
+        if not idle:
+            return None
+        connection = idle.pop()
+        connection.endpoint = endpoint
+        use.connections += 1
+        return connection
 
     def give_back(
         self, cluster: ClusterLive, connection: UpstreamConnection, now_s: float, *, reusable: bool
     ) -> None:
         """What `take_idle` gave; its exchange is over."""
-        if reusable:
+        stream = connection.stream
+        idle = self._idle.get(connection.endpoint.place)
+        if idle is not None and reusable and len(idle) < MAX_IDLE_PER_ENDPOINT and stream.settled:
+            connection.idle_until_s = now_s + connection.idle_s  # `_keep`, for a stream that is watched already
+            connection.used += 1
+            idle.append(connection)
+        elif reusable:
             self._keep(connection, now_s)
         else:
-            connection.stream.close()
+            stream.close()
         self.free(cluster.key)
 
     def lease_of(self, cluster: ClusterLive, connection: UpstreamConnection) -> Lease:
@@ -175,14 +184,14 @@ class Pool(ConnectionHome):
     def keep(self, connection: UpstreamConnection) -> None:
         """Take a connection whose exchange is over; close it unless it can carry another."""
         if connection.codec.reusable:
-            connection.promised_s = connection.codec.keep_alive_s
+            connection.idle_s = idle_s(connection.endpoint, connection.codec.keep_alive_s)
             self._keep(connection, self._now())
         else:
             connection.stream.close()
 
     def _keep(self, connection: UpstreamConnection, now_s: float) -> None:
         stream = connection.stream
-        if stream.closed or stream.broken or stream.queued_bytes:
+        if not stream.settled:
             stream.close()
             return
         endpoint = connection.endpoint
@@ -190,7 +199,7 @@ class Pool(ConnectionHome):
         if len(idle) >= MAX_IDLE_PER_ENDPOINT:
             stream.close()
             return
-        connection.idle_until_s = now_s + _idle_s(connection)
+        connection.idle_until_s = now_s + connection.idle_s
         connection.used += 1
         idle.append(connection)
         stream.handle_with(connection)
@@ -291,10 +300,10 @@ class Pool(ConnectionHome):
             cluster.pending -= 1
 
 
-def _idle_s(connection: UpstreamConnection) -> float:
-    """How long a connection may be kept that nobody uses."""
-    if isinstance(connection.endpoint.hop, Mesh):
+def idle_s(endpoint: Endpoint, promised_s: float | None) -> float:
+    """How long a connection to `endpoint` may be kept that nobody uses; `promised_s`: what it said last, if it did."""
+    if isinstance(endpoint.hop, Mesh):
         return MESH_IDLE_S
-    promised_s = connection.promised_s
-    idle_s = APP_IDLE_S if promised_s is None else min(promised_s - KEEP_ALIVE_MARGIN_S, APP_IDLE_MAX_S)
-    return max(0.0, idle_s)
+    if promised_s is None:
+        return APP_IDLE_S
+    return max(0.0, min(promised_s - KEEP_ALIVE_MARGIN_S, APP_IDLE_MAX_S))

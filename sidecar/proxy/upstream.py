@@ -100,24 +100,32 @@ class User(Protocol):
     def on_answer_crashed(self) -> None:
         """A bug ended a turn of the connection, which is closed now."""
 
+    def on_unasked(self) -> None:
+        """The endpoint has left, or spoken unasked, before the request was written: nothing was."""
+
+    def on_half_asked(self) -> None:
+        """The request was not written whole: the rest is queued, or the connection is broken."""
+
 
 class UpstreamConnection:
     """A connected stream with its HTTP/1 codec; the stream's handler while no lease has it.
 
     Attributes:
         user: Who waits for an answer; None while it is kept: then whatever the endpoint does ends it.
-        promised_s: How long the endpoint keeps it, as it said last (`Keep-Alive`), seconds; None: it did not.
+        idle_s: How long it may be kept unused, by what the endpoint said last.
+        promised_s: That, where the fast path read it (`Keep-Alive`), seconds; None: nothing.
         idle_until_s: When it is to be closed if nobody used it till then, monotonic seconds.
         used: Exchanges it has carried.
     """
 
-    __slots__ = ("_home", "codec", "endpoint", "idle_until_s", "promised_s", "stream", "used", "user")
+    __slots__ = ("_home", "codec", "endpoint", "idle_s", "idle_until_s", "promised_s", "stream", "used", "user")
 
     def __init__(self, stream: Stream, codec: ClientCodec, endpoint: Endpoint, home: "ConnectionHome") -> None:
         self.stream = stream
         self.codec = codec
         self.endpoint = endpoint
         self.user: User | None = None
+        self.idle_s = 0.0
         self.promised_s: float | None = None
         self.idle_until_s = 0.0
         self.used = 0
@@ -139,6 +147,16 @@ class UpstreamConnection:
 
     def on_drained(self) -> None:
         """What was left queued has gone out."""
+
+    def on_stale(self) -> None:
+        """Nothing of the request was written."""
+        if self.user is not None:
+            self.user.on_unasked()
+
+    def on_blocked(self) -> None:
+        """Not all of the request was written."""
+        if self.user is not None:
+            self.user.on_half_asked()
 
     def on_crashed(self) -> None:
         """A bug ended a turn."""

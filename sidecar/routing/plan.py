@@ -4,6 +4,7 @@ Made by `routing/compile.py` once per change of configuration and then shared by
 and cached by identity: an object that survives a push carries its metric children and synced endpoints along.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from sidecar.model.clusters import ClusterKey, Endpoint, Protocol, ServiceKey
@@ -95,9 +96,13 @@ class ServiceTable:
         routes: All plans, in the order that breaks ties; for `explain` and `/config`.
         clusters: All backends, by key.
         sources: The resources that it was made from; another one of the same sources is the same table.
+        match: The rule that takes a request by Gateway API's precedence; None (404, NR) when none does. Exact path,
+            then the longest expression, then the longest prefix; then a method, the most headers, the most query
+            parameters; among equals the oldest route, the first by namespace and name, the first rule. Once a route is
+            attached, nothing is forwarded implicitly. Not a method: it is called for every request.
     """
 
-    __slots__ = ("_matcher", "clusters", "port", "routes", "service", "sources")
+    __slots__ = ("clusters", "match", "port", "routes", "service", "sources")
 
     def __init__(
         self,
@@ -112,16 +117,7 @@ class ServiceTable:
         self.routes = tuple(dict.fromkeys(plan for _, plan in matches))
         self.clusters = clusters
         self.sources = sources
-        self._matcher = Matcher(matches)
-
-    def match(self, head: RequestHead) -> RoutePlan | None:
-        """The rule that takes this request by Gateway API's precedence; None (404, NR) when none does.
-
-        Exact path, then the longest expression, then the longest prefix; then a method, the most headers, the most
-        query parameters; among equals the oldest route, the first by namespace and name, the first rule. Once a route
-        is attached, nothing is forwarded implicitly.
-        """
-        return self._matcher.find(head)
+        self.match: Callable[[RequestHead], RoutePlan | None] = Matcher(matches).find
 
 
 class L4Table:

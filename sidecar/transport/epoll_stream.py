@@ -15,6 +15,7 @@ import ssl
 import struct
 import sys
 import termios
+from collections.abc import Container
 
 from sidecar.transport.reactor import Reactor
 from sidecar.transport.stream import Peer, Stream, StreamBroken
@@ -37,7 +38,7 @@ def address_text(address: object) -> str:
 class EpollStream(Stream):
     """A connected, non-blocking TCP socket. Owns `sock` and closes it on every path."""
 
-    __slots__ = ("_events", "_fd", "_reactor", "_receive", "_registered", "_send", "_sock")
+    __slots__ = ("_events", "_fd", "_put", "_reactor", "_receive", "_registered", "_send", "_silent", "_sock")
 
     def __init__(self, sock: socket.socket, reactor: Reactor, peer: Peer) -> None:
         super().__init__(peer)
@@ -46,6 +47,8 @@ class EpollStream(Stream):
         self._reactor = reactor
         self._events = 0
         self._registered = False
+        self._put = b""  # to be written with the end of this turn, if the peer is silent until then
+        self._silent = False
         self._receive = sock.recv
         self._send = sock.send
 
@@ -57,6 +60,46 @@ class EpollStream(Stream):
         except OSError:
             return self.queued_bytes
         return self.queued_bytes + int.from_bytes(held, sys.byteorder)
+
+    @property
+    def fd(self) -> int:
+        """The descriptor, for the reactor."""
+        return self._fd
+
+    def put(self, data: bytes, *, silent: bool = False) -> None:
+        """See `Stream`."""
+        if self._put:
+            self._put += data
+        elif self._reactor.put(self):
+            self._put = data
+            self._silent = silent
+        else:
+            super().put(data, silent=silent)
+
+    def write(self, data: bytes) -> bool:
+        """See `Stream`."""
+        if self._put:
+            data, self._put = self._put + data, b""
+        if self._queue or self._closed or self._failure or not data:
+            return super().write(data)
+        try:
+            taken = self._transmit(data)
+        except OSError as exc:
+            self._fail(exc)
+            return False
+        return taken == len(data) or self._keep_rest(data, taken)
+
+    def write_put(self, spoken: Container[int]) -> None:
+        """The reactor's word that the turn ends; `spoken` are the descriptors that something came from meanwhile."""
+        data, handler = self._put, self._handler
+        if not data or self._closed:
+            return
+        self._put = b""
+        if self._silent and self._fd in spoken:
+            if handler is not None:
+                handler.on_stale()
+        elif not self.write(data) and handler is not None:
+            handler.on_blocked()
 
     def resume(self) -> None:
         """See `Stream`."""
@@ -154,6 +197,12 @@ class EpollStream(Stream):
         error = self._sock.getsockopt(socket.SOL_SOCKET, socket.SO_ERROR)
         if error:
             raise self._fail(OSError(error, os.strerror(error)))
+
+    def _shut(self, *, abort: bool) -> None:
+        if self._put and not abort and not self._closed:
+            self.write(b"")
+        self._put = b""
+        super()._shut(abort=abort)
 
     def _release(self, *, abort: bool) -> None:
         if self._registered:

@@ -207,6 +207,12 @@ class _End:
         """See `Handler`."""
         self._flow.take_turn(self._leads_here.on_room)
 
+    def on_stale(self) -> None:
+        """See `Handler`: nothing is put here."""
+
+    def on_blocked(self) -> None:
+        """See `Handler`: nothing is put here."""
+
     def on_crashed(self) -> None:
         """See `Handler`."""
         self._flow.lost()

@@ -54,6 +54,12 @@ class Handler(Protocol):
     def on_crashed(self) -> None:
         """A bug ended a turn of this stream, which is closed now."""
 
+    def on_stale(self) -> None:
+        """What was to be `put` on a silent stream was not: the peer has spoken or left first. Nothing was written."""
+
+    def on_blocked(self) -> None:
+        """What was `put` was not taken whole: the rest is queued, or the stream is broken."""
+
 
 class Stream:
     """A connection; see the module's text. Subclasses provide `_recv`, `_transmit`, `_arm`, `_release`."""
@@ -135,6 +141,11 @@ class Stream:
     def broken(self) -> bool:
         """True once a read or write failed; what came before a failed write can still be read."""
         return bool(self._failure)
+
+    @property
+    def settled(self) -> bool:
+        """True if it is open and sound, and all that was written has gone out."""
+        return not (self._closed or self._failure or self._queue)
 
     def handle_with(self, handler: Handler) -> None:
         """Make `handler` the owner; it is called at the next readiness."""
@@ -223,12 +234,33 @@ class Stream:
         except OSError as exc:
             self._fail(exc)
             return False
-        if taken == len(data):
-            return True
+        return taken == len(data) or self._keep_rest(data, taken)
+
+    def _keep_rest(self, data: bytes, taken: int) -> bool:
+        """Queue what was not taken. False, as `write` says then."""
         self._queue.append(memoryview(data)[taken:])
         self.queued_bytes = len(data) - taken
         self._arm(write=True)
         return False
+
+    def put(self, data: bytes, *, silent: bool = False) -> None:
+        """`write` with the end of this turn of the reactor, so that what goes to one peer goes together. Handlers only.
+
+        Args:
+            silent: Only if the peer has neither sent anything nor left by then; else the handler hears `on_stale`.
+        """
+        handler = self._handler
+        assert handler is not None
+        if silent and not self._is_silent():
+            handler.on_stale()
+        elif not self.write(data):
+            handler.on_blocked()
+
+    def _is_silent(self) -> bool:
+        try:
+            return self.try_read() is None
+        except StreamBroken:
+            return False
 
     async def send(self, data: bytes) -> None:
         """`write`, then wait while more than HIGH_WATER_BYTES are queued.

@@ -48,6 +48,10 @@ class End:
     def on_drained(self) -> None:
         assert self.stream.queued_bytes == 0
 
+    def on_stale(self) -> None: ...
+
+    def on_blocked(self) -> None: ...
+
     def on_crashed(self) -> None:
         self.ended = True
 

@@ -113,6 +113,10 @@ class Collector:
     def on_drained(self) -> None:
         self.drained.set()
 
+    def on_stale(self) -> None: ...
+
+    def on_blocked(self) -> None: ...
+
     def on_crashed(self) -> None:
         self.ended.set()
 
