@@ -14,7 +14,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from bench import machine, measure, memory, progress, report, tools
+from bench import machine, measure, memory, progress, report, setups, tools
 from bench.cores import pick_cores
 from bench.process import BenchError
 from bench.proxies import TOOLS
@@ -38,7 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"bench: no row has {options.only!r} in its name (rows: {names})", file=sys.stderr)
         return USAGE
     try:
-        tools.need({"nginx", "wrk", *(TOOLS[name] for row in scenarios for name in row.opponents)})
+        tools.need(_tools(scenarios))
     except BenchError as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return USAGE
@@ -53,6 +53,13 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print("bench: interrupted; nothing was written", file=sys.stderr)
         return FAILED
     return _tell(results, written=not options.smoke)
+
+
+def _tools(scenarios: Sequence[Scenario]) -> set[str]:
+    needed = {"nginx", "wrk"}
+    for row in scenarios:
+        needed |= {TOOLS[name] for name in row.opponents} | {*setups.TOOLS.get(row.kind, ())}
+    return needed
 
 
 def _parser() -> argparse.ArgumentParser:

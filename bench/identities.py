@@ -1,14 +1,27 @@
 """Identity files for sidecars that run without a control plane: one root, one SVID each."""
 
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+from bench import mesh
 from certs import bundle, names
 from certs.issue import issue
 from certs.request import key_and_request
 from certs.signer import make_issuer, make_root
 
 TRUST_DOMAIN = "mesh.local"
+
+
+@dataclass(frozen=True, slots=True)
+class Door:
+    """A proxy's side for other sidecars, and what it takes to get in."""
+
+    address: str
+    server_name: str
+    cert: Path
+    key: Path
+    roots: Path
 
 
 class Authority:
@@ -29,3 +42,12 @@ class Authority:
         path.touch(mode=0o600)
         path.write_bytes(key)
         return {"cert": "svid.pem", "key": "svid.key", "bundle": "roots.pem"}
+
+    def door(self, address: str, server_name: str, folder: Path) -> Door:
+        """Files for a client of `address`, in a folder of its own below `folder`."""
+        place = folder / "caller"
+        place.mkdir()
+        names_of = self.write(place, mesh.NAMESPACE, mesh.CALLER)
+        port = address.rpartition(":")[2]
+        cert, key, roots = (place / names_of[name] for name in ("cert", "key", "bundle"))
+        return Door(f"127.0.0.1:{port}", server_name, cert, key, roots)

@@ -5,6 +5,7 @@ saturation, wrong for latency. `paced` is openloop.py: requests at fixed times, 
 """
 
 import json
+import re
 import resource
 import subprocess
 import sys
@@ -90,6 +91,22 @@ def parse(output: str, cpu_s: float) -> Load:
             got = json.loads(line.removeprefix(_MARK))
             return Load(int(got["requests"]), int(got["errors"]), got["microseconds"] / 1e6, cpu_s)
     raise BenchError(f"wrk printed no result; it said:\n{output}")
+
+
+_FINISHED = re.compile(r"finished in ([0-9.]+)(us|ms|s|m)")
+_COUNTS = re.compile(r"requests: \d+ total, \d+ started, (\d+) done")
+_SUCCEEDED = re.compile(r"status codes: (\d+) 2xx")
+_UNITS = {"us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0}
+
+
+def parse_h2load(output: str, cpu_s: float) -> Load:
+    """The figures that h2load prints. Raises BenchError when they are not there."""
+    took, counts, good = (pattern.search(output) for pattern in (_FINISHED, _COUNTS, _SUCCEEDED))
+    if took is None or counts is None or good is None:
+        raise BenchError(f"h2load printed no result; it said:\n{output}")
+    # Timed runs count what was under way at the end neither as done nor as failed.
+    done, succeeded = int(counts[1]), int(good[1])
+    return Load(done, done - succeeded, float(took[1]) * _UNITS[took[2]], cpu_s)
 
 
 def _children_cpu_s() -> float:

@@ -12,17 +12,15 @@ from pathlib import Path
 from bench import client, mesh, procfs
 from bench.backend import Backend
 from bench.cores import Cores
-from bench.identities import Authority
-from bench.ports import free_port
 from bench.process import BenchError
 from bench.progress import Say
-from bench.proxies.documents import write_folder
-from bench.proxies.sidecar import RunningSidecar, Sections, bootstrap_of
-from bench.scenarios import Heads, MemoryScenario
+from bench.proxies.pair import SidecarPair
+from bench.proxies.sidecar import RunningSidecar
+from bench.proxies.site import Site
+from bench.scenarios import Heads, MemoryScenario, Scenario
 from bench.sink import Sink
 from bench.traffic import make_requests
 
-SERVICE_PORT = 8080
 _HTTP_S = 10.0
 
 
@@ -52,9 +50,11 @@ def measure(scenario: MemoryScenario, folder: Path, cores: Cores, say: Say) -> M
         running.callback(backend.stop)
         sink = Sink()
         running.callback(sink.stop)
-        pair = _Pair(scenario, folder, cores, backend.port, sink.url, running)
+        site = Site(folder, cores.proxy, backend.port, Scenario(name=scenario.name, routes=scenario.routes))
+        pair = SidecarPair(site, fast_path=scenario.fast_path, sections={"tracing": {"otlp": sink.url, "sample": 1}})
+        running.callback(pair.stop)
         say(f"{scenario.name}: {scenario.requests} requests")
-        _send(scenario, pair.address)
+        _send(scenario, pair.address, backend.port)
         for sidecar in pair.sidecars.values():
             _scrape(sidecar)
         rss = {name: procfs.rss_kib(sidecar.pids) / 1024 for name, sidecar in pair.sidecars.items()}
@@ -63,44 +63,9 @@ def measure(scenario: MemoryScenario, folder: Path, cores: Cores, say: Say) -> M
     return MemoryRow(scenario=scenario, rss_mib=rss, span_posts=sink.posts)
 
 
-class _Pair:
-    """The two sidecars, each with its own identity and the same folder of resources."""
-
-    def __init__(
-        self, scenario: MemoryScenario, folder: Path, cores: Cores, app_port: int, otlp: str, running: ExitStack
-    ) -> None:
-        self._folder, self._core, self._authority = folder, cores.proxy, Authority()
-        self._scenario, self._inbound = (
-            scenario,
-            free_port(),
-        )  # it stands in the callers' resources, so it must be known first
-        tracing: Sections = {"tracing": {"otlp": otlp, "sample": 1}}
-        app = f"{mesh.ENDPOINTS['v1'][0]}:{app_port}"
-        inbound = {"listen": [f"127.0.0.1:{self._inbound}"], "ports": [{"port": SERVICE_PORT, "app": app}]}
-        called: Sections = {"inbound": inbound}
-        caller: Sections = {}
-        self.sidecars: dict[str, RunningSidecar] = {}
-        for service, sections in ((mesh.SERVICE, called), (mesh.CALLER, caller)):
-            sidecar = self._start(service, tracing | sections)
-            running.callback(sidecar.stop)
-            self.sidecars[service] = sidecar
-        self.sidecars[mesh.SERVICE].listening("inbound")
-        self.address = self.sidecars[mesh.CALLER].listening("outbound")
-
-    def _start(self, service: str, sections: Sections) -> RunningSidecar:
-        folder = self._folder / service
-        folder.mkdir()
-        write_folder(folder / "mesh.d", SERVICE_PORT, routes=self._scenario.routes, inbound=self._inbound)
-        identity = self._authority.write(folder, mesh.NAMESPACE, service)
-        bootstrap = bootstrap_of(
-            service, fast_path=self._scenario.fast_path, sections={"identity": identity, **sections}
-        )
-        return RunningSidecar(f"sidecar of {service}", folder, self._core, bootstrap)
-
-
-def _send(scenario: MemoryScenario, address: str) -> None:
+def _send(scenario: MemoryScenario, address: str, port: int) -> None:
     requests = make_requests(Heads.TWELVE, sampled=True, routes=scenario.routes)
-    host = f"{mesh.HOST}:{SERVICE_PORT}"
+    host = f"{mesh.HOST}:{port}"
     answers = client.send(address, host, requests, total=scenario.requests, connections=scenario.connections)
     if answers.statuses != {200: scenario.requests}:
         raise BenchError(f"the sidecars answered {dict(answers.statuses)}; all should be 200")

@@ -17,6 +17,11 @@ ENDPOINTS = {
     "v1": ("127.0.1.1", "127.0.1.2", "127.0.1.3"),
     "v2": ("127.0.1.4", "127.0.1.5", "127.0.1.6"),
 }
+# Where the sidecars in front of the endpoints are, on one port of theirs; one process has all six addresses.
+SIDECARS = {
+    "v1": ("127.0.2.1", "127.0.2.2", "127.0.2.3"),
+    "v2": ("127.0.2.4", "127.0.2.5", "127.0.2.6"),
+}
 # What all proxies do: tries, ejection, limits and times are the product's defaults.
 POLICY = DEFAULT_POLICY
 CANARY_HEADER = ("x-tier", "canary")
@@ -43,11 +48,20 @@ def areas(routes: int = ROUTES) -> int:
     return routes - CANARY_ROUTES
 
 
-def make_routes(routes: int = ROUTES) -> tuple[Route, ...]:
-    """The routes in order of precedence: those that ask for a header come first."""
-    split = (("v1", 90), ("v2", 10))
+def make_routes(routes: int = ROUTES, turn: int = 0) -> tuple[Route, ...]:
+    """The routes in order of precedence: those that ask for a header come first.
+
+    Args:
+        routes: How many; at least CANARY_ROUTES + 1.
+        turn: Of a configuration that is pushed again and again: with an odd one, the last route's weights differ.
+    """
+    split, other = (("v1", 90), ("v2", 10)), (("v1", 89), ("v2", 11))
     canary = [Route(area(number), CANARY_HEADER, (("v2", 1),)) for number in range(CANARY_ROUTES)]
-    return (*canary, *(Route(area(number), None, split) for number in range(areas(routes))))
+    last = areas(routes) - 1
+    plain = (
+        Route(area(number), None, other if turn % 2 and number == last else split) for number in range(areas(routes))
+    )
+    return (*canary, *plain)
 
 
 def is_canary(path_area: int, header_value: str) -> bool:

@@ -67,6 +67,10 @@ class Process:
             time.sleep(_POLL_S)
         return found
 
+    def send(self, number: signal.Signals) -> None:
+        """Send a signal to the process itself."""
+        self._child.send_signal(number)
+
     def stop(self, number: signal.Signals = signal.SIGTERM) -> None:
         """Ask it to end, then make it."""
         if self._child.poll() is not None:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 FAST, FULL = "sidecar", "sidecar-full-path"  # ours, with `fast_path` on and off
+EQUAL_H2 = "envoy-http2"  # the same, but the two sidecars of a pair speak HTTP/2
 OURS = (FAST, FULL)
 MINIMAL, EQUAL = "envoy-minimal", "envoy"  # router and retries only; and with all that ours does
 DIRECT = "direct"  # no proxy at all: what added latency is added to
@@ -20,6 +21,17 @@ class Heads(StrEnum):
     TWELVE = "twelve"  # Host and 12 more, as browsers and services send them
 
 
+class Kind(StrEnum):
+    """What is between load and backend, and what is spoken there."""
+
+    HTTP1 = "http1"  # one proxy
+    MESH = "mesh"  # two, with mutual TLS between them
+    EXCHANGE = "exchange"  # one that reads nothing: requests and responses over kept TCP connections
+    BULK = "bulk"  # the same for one long stream; what is counted is not a request but a megabyte
+    HTTP2 = "http2"  # one proxy, HTTP/2 on both sides
+    GRPC = "grpc"  # the same for unary calls
+
+
 class Log(StrEnum):
     """Which requests get a line in the access log, as our bootstrap names it."""
 
@@ -29,10 +41,9 @@ class Log(StrEnum):
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Scenario:
-    """HTTP/1.1 through one proxy.
+    """A load through proxies, in turn.
 
     Attributes:
-        group: Heading of the table that the row stands in.
         proxies: All that are measured, in turn. Every one of ours is compared with every one of the others.
         connections: Kept connections, each with one request under way.
         fresh: Every head is one that was never sent before; otherwise 4 096 different ones in turn.
@@ -42,12 +53,17 @@ class Scenario:
         routes: In the proxy's configuration; requests are spread over all of them.
         rate: Requests a second, sent at fixed times whether answers come or not; None sends the next request when the
             last answer is there.
+        load_percent: Instead of `rate`: this share of the saturation of `load_of`, which is a proxy, or `slower`: the
+            slowest of the row.
+        handshakes_per_s: Mutual TLS connections that are made to the proxy meanwhile.
+        pushes: A configuration that differs in one route is put in force each second.
+        streams: HTTP/2 streams under way on each connection.
         seconds: Length of one measurement.
         pairs: Measurements of each proxy: ours, theirs, ours, theirs, ...
     """
 
     name: str
-    group: str = "HTTP/1.1"
+    kind: Kind = Kind.HTTP1
     heads: Heads = Heads.TWELVE
     proxies: tuple[str, ...] = (FAST, FULL, MINIMAL, EQUAL)
     connections: int = 32
@@ -58,6 +74,11 @@ class Scenario:
     routes: int = 100
     log: Log = Log.ERRORS
     rate: float | None = None
+    load_percent: int = 0
+    load_of: str = EQUAL
+    handshakes_per_s: int = 0
+    pushes: bool = False
+    streams: int = 1
     seconds: float = 3.0
     pairs: int = 5
 

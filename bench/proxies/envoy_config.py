@@ -4,21 +4,33 @@ One worker, no filter but the router: what a careful operator would write, and, 
 wants nothing but speed. The routes are a list in order of precedence, as Istio and Envoy Gateway make it.
 """
 
+import json
+from pathlib import Path
 from typing import Any
 
 from bench import mesh
 from bench.proxies.site import Site
-from bench.scenarios import Log
+from bench.scenarios import Kind, Log
 from sidecar.model.policies import Backoff, RetryOn
 
 Config = dict[str, Any]
-_TYPE = "type.googleapis.com/envoy.extensions"
-_MANAGER = f"{_TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager"
+TYPE = "type.googleapis.com/envoy.extensions"
+_MANAGER = f"{TYPE}.filters.network.http_connection_manager.v3.HttpConnectionManager"
 _RETRY_ON = {
     RetryOn.CONNECT_FAILURE: "connect-failure",
     RetryOn.REFUSED_STREAM: "refused-stream",
     RetryOn.RESET: "reset",
     RetryOn.GATEWAY_ERROR: "gateway-error",
+}
+
+
+HTTP2: Config = {
+    "typed_extension_protocol_options": {
+        "envoy.extensions.upstreams.http.v3.HttpProtocolOptions": {
+            "@type": f"{TYPE}.upstreams.http.v3.HttpProtocolOptions",
+            "explicit_http_config": {"http2_protocol_options": {}},
+        }
+    }
 }
 
 
@@ -29,15 +41,19 @@ def configuration(site: Site, *, minimal: bool) -> Config:
         minimal: Envoy at its cheapest that still routes and tries again: no ejection, no limits, no statistics, no
             request ids, paths as they come.
     """
-    clusters = [_cluster(version, addresses, site.port, minimal) for version, addresses in mesh.ENDPOINTS.items()]
+    clusters = [
+        cluster(version, addresses, site.port) | policies_of(minimal=minimal)
+        for version, addresses in mesh.ENDPOINTS.items()
+    ]
     made: Config = {
-        "admin": {"address": _address("127.0.0.1", 0)},
+        "admin": {"address": address("127.0.0.1", 0)},
         "static_resources": {"listeners": [_listener(site, minimal)], "clusters": clusters},
     }
     return made | ({"stats_config": {"stats_matcher": {"reject_all": True}}} if minimal else {})
 
 
-def _address(host: str, port: int) -> Config:
+def address(host: str, port: int) -> Config:
+    """An address; port 0 is any free one."""
     return {"socket_address": {"address": host, "port_value": port}}
 
 
@@ -47,7 +63,13 @@ def seconds(value: float | None) -> str:
 
 
 def _listener(site: Site, minimal: bool) -> Config:
-    manager = {
+    filters = [manager(site, {"route_config": route_config(site)}, minimal=minimal)]
+    return {"name": "bench", "address": address("127.0.0.1", 0), "filter_chains": [{"filters": filters}]}
+
+
+def manager(site: Site, routes: Config, *, minimal: bool) -> Config:
+    """The HTTP filter. `routes` is `route_config` or `rds`."""
+    config = {
         "@type": _MANAGER,
         "stat_prefix": "bench",
         "codec_type": "AUTO",
@@ -56,27 +78,43 @@ def _listener(site: Site, minimal: bool) -> Config:
         "stream_idle_timeout": seconds(mesh.POLICY.timeouts.stream_idle_s),
         "access_log": [_access_log(site)],
         "http_filters": [_router(minimal)],
-        "route_config": _route_config(site),
+        **routes,
     }
-    filters = [{"name": "envoy.filters.network.http_connection_manager", "typed_config": manager}]
-    return {"name": "bench", "address": _address("127.0.0.1", 0), "filter_chains": [{"filters": filters}]}
+    return {"name": "envoy.filters.network.http_connection_manager", "typed_config": config}
+
+
+def route_document(site: Site, turn: int) -> str:
+    """The routes as a file that Envoy watches; odd and even turns differ in the weights of one route."""
+    name = "type.googleapis.com/envoy.config.route.v3.RouteConfiguration"
+    routes = {"@type": name, **route_config(site, turn)}
+    return json.dumps({"version_info": str(turn), "resources": [routes]})
+
+
+def discovered_routes(config: Config, file: Path) -> None:
+    """Let the listener of `config` take its routes from `file`."""
+    source = {"path_config_source": {"path": str(file)}, "resource_api_version": "V3"}
+    http = config["static_resources"]["listeners"][0]["filter_chains"][0]["filters"][0]["typed_config"]
+    del http["route_config"]
+    http["rds"] = {"route_config_name": "bench", "config_source": source}
+    config["node"] = {"id": "bench", "cluster": "bench"}
 
 
 def _router(minimal: bool) -> Config:
-    router = {"@type": f"{_TYPE}.filters.http.router.v3.Router", "suppress_envoy_headers": True}
+    router = {"@type": f"{TYPE}.filters.http.router.v3.Router", "suppress_envoy_headers": True}
     if minimal:
         router["dynamic_stats"] = False
     return {"name": "envoy.filters.http.router", "typed_config": router}
 
 
-def _route_config(site: Site) -> Config:
-    return {"name": "bench", "validate_clusters": True, "virtual_hosts": [_virtual_host(site)]}
+def route_config(site: Site, turn: int = 0) -> Config:
+    """The routes of mesh.py."""
+    return {"name": "bench", "validate_clusters": True, "virtual_hosts": [_virtual_host(site, turn)]}
 
 
 def _access_log(site: Site) -> Config:
     """A JSON line for each request, or for a status of 500 or more and any response flag."""
     log: Config = {
-        "@type": f"{_TYPE}.access_loggers.file.v3.FileAccessLog",
+        "@type": f"{TYPE}.access_loggers.file.v3.FileAccessLog",
         "path": str(site.folder / "access.log"),
         "log_format": {"json_format": _LINE},
     }
@@ -113,14 +151,14 @@ _LINE = {
 }
 
 
-def _virtual_host(site: Site) -> Config:
+def _virtual_host(site: Site, turn: int) -> Config:
     host, port = mesh.HOST, site.port
     names = [host, f"{host}.mesh", f"{host}.svc.cluster.local", mesh.SERVICE]
     domains = [*names, *(f"{name}:{port}" for name in names)]
     return {
         "name": host,
         "domains": domains,
-        "routes": [_route(route) for route in mesh.make_routes(site.scenario.routes)],
+        "routes": [_route(route) for route in mesh.make_routes(site.scenario.routes, turn)],
     }
 
 
@@ -145,7 +183,7 @@ def _retry_policy() -> Config:
         "retry_host_predicate": [
             {
                 "name": "envoy.retry_host_predicates.previous_hosts",
-                "typed_config": {"@type": f"{_TYPE}.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
+                "typed_config": {"@type": f"{TYPE}.retry.host.previous_hosts.v3.PreviousHostsPredicate"},
             }
         ],
         "host_selection_retry_max_attempts": 3,
@@ -156,17 +194,21 @@ def _backoff(backoff: Backoff) -> Config:
     return {"base_interval": seconds(backoff.base_s), "max_interval": seconds(backoff.max_s)}
 
 
-def _cluster(name: str, addresses: tuple[str, ...], port: int, minimal: bool) -> Config:
-    policy = mesh.POLICY
-    endpoints = [{"endpoint": {"address": _address(address, port)}} for address in addresses]
-    made: Config = {
+def cluster(name: str, addresses: tuple[str, ...], port: int) -> Config:
+    """Endpoints under a name, chosen by least request."""
+    endpoints = [{"endpoint": {"address": address(host, port)}} for host in addresses]
+    return {
         "name": name,
         "type": "STATIC",
         "lb_policy": "LEAST_REQUEST",
-        "connect_timeout": seconds(policy.timeouts.connect_s),
+        "connect_timeout": seconds(mesh.POLICY.timeouts.connect_s),
         "load_assignment": {"cluster_name": name, "endpoints": [{"lb_endpoints": endpoints}]},
     }
-    return made if minimal else made | _limits() | _ejection()
+
+
+def policies_of(*, minimal: bool) -> Config:
+    """What a cluster has besides: limits and ejection, or nothing."""
+    return {} if minimal else _limits() | _ejection()
 
 
 def _limits() -> Config:

@@ -16,7 +16,7 @@ def configuration(site: Site, port: int) -> str:
     header, value = mesh.CANARY_HEADER
     return f"""global
     nbthread 1
-    maxconn 20000
+    maxconn 4000
     log stdout format raw local0
 defaults
     mode http
@@ -34,8 +34,8 @@ defaults
 frontend bench
     bind 127.0.0.1:{port}
     http-request set-var(txn.area) path,map_beg({site.folder}/areas.map,none)
-    http-request deny deny_status 404 if {{ var(txn.area) none }}
-    use_backend v2 if {{ var(txn.area) canary }} {{ req.hdr({header}) {value} }}
+    http-request deny deny_status 404 if {{ var(txn.area) -m str none }}
+    use_backend v2 if {{ var(txn.area) -m str canary }} {{ req.hdr({header}) {value} }}
     use_backend v2 if {{ rand(100) lt 10 }}
     default_backend v1
 {"".join(_backend(name, addresses, site.port) for name, addresses in mesh.ENDPOINTS.items())}"""

@@ -1,6 +1,6 @@
 """Where a proxy is put: what it needs to know to start."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from bench.scenarios import Scenario
@@ -20,3 +20,8 @@ class Site:
     core: int
     port: int
     scenario: Scenario
+
+    def below(self, name: str) -> "Site":
+        """The place of one of several processes, with a folder of its own."""
+        (self.folder / name).mkdir()
+        return replace(self, folder=self.folder / name)
