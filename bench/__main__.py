@@ -1,7 +1,7 @@
-"""`python -m bench`: measure the rows, write the result file, print the tables.
+"""`python -m bench`: measure the rows, keep each one's result, print the tables.
 
 Exit status: 0 measured, whatever the figures are; 1 something did not work or requests failed; 2 usage or a missing
-tool. `make bench` calls this.
+tool. `make bench` and `make bench-full` call this.
 """
 
 import argparse
@@ -9,65 +9,60 @@ import os
 import sys
 import tempfile
 from collections.abc import Sequence
-from dataclasses import replace
+from contextlib import ExitStack
+from dataclasses import asdict, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
-from bench import machine, measure, memory, progress, report, setups, tools
+from bench import compare, machine, play, progress, report, setups, tools
 from bench.cores import pick_cores
 from bench.process import BenchError
 from bench.proxies import TOOLS
-from bench.rows import BENCH, full
-from bench.scenarios import MemoryScenario, Scenario, smoke
+from bench.rows import BENCH, full, of_each_kind
+from bench.scenarios import AnyScenario, Scenario, smoke
+from bench.store import Entry, Store
 
-RESULTS = machine.ROOT / "bench" / "results"
 WIDTH = 130  # of tables that go into a file
 GOOD, FAILED, USAGE = 0, 1, 2
-_SMOKE_REQUESTS = 200
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; return the exit status."""
     options = _parser().parse_args(arguments)
-    scenarios = _chosen(options)
-    memories = _memories(options)
-    if not scenarios and not memories:
-        known = [row.name for row in (full() if options.full else BENCH)] + [MemoryScenario().name]
-        names = ", ".join(map(repr, known))
-        print(f"bench: no row has {options.only!r} in its name (rows: {names})", file=sys.stderr)
-        return USAGE
     try:
-        tools.need(_tools(scenarios))
+        rows = chosen(options)
+        tools.need(_tools(rows))
     except BenchError as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return USAGE
+    facts, entries = machine.facts(), list[Entry]()
+    status = GOOD
     try:
-        results = _measure(scenarios, memories)
-    except BenchError as exc:
+        _measure(rows, facts, entries, options)
+    except (BenchError, KeyboardInterrupt) as exc:
         progress.clear()
-        print(f"bench: {exc}", file=sys.stderr)
-        return FAILED
-    except KeyboardInterrupt:
-        progress.clear()
-        print("bench: interrupted; nothing was written", file=sys.stderr)
-        return FAILED
-    return _tell(results, written=not options.smoke)
-
-
-def _tools(scenarios: Sequence[Scenario]) -> set[str]:
-    needed = {"nginx", "wrk"}
-    for row in scenarios:
-        needed |= {TOOLS[name] for name in row.opponents} | {*setups.TOOLS.get(row.kind, ())}
-    return needed
+        why = str(exc) or "interrupted"
+        kept = "" if options.smoke else "; what was measured is kept, and the same command goes on"
+        print(f"bench: {why}{kept if options.full else ''}", file=sys.stderr)
+        status = FAILED
+    if not entries:
+        return status
+    return max(status, _tell(entries, facts, options, whole=status == GOOD))
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="make bench", description="CPU per request and memory beside Envoy.")
-    parser.add_argument("--full", action="store_true", help="all rows, longer")
+    parser = argparse.ArgumentParser(prog="make bench", description="CPU, latency and memory beside Envoy.")
+    parser.add_argument("--full", action="store_true", help="all rows; those that this commit has are not repeated")
+    parser.add_argument("--again", action="store_true", help="with --full: repeat them")
     parser.add_argument("--only", default="", metavar="TEXT", help="only rows with TEXT in their name")
     parser.add_argument("--pairs", type=_positive, help="measurements of each proxy (default: as the row says, 5)")
     parser.add_argument("--seconds", type=_positive, help="length of one measurement (default: as the row says)")
+    parser.add_argument(
+        "--compare", nargs=2, metavar="COMMIT", help="the second commit of ours to the first; no other proxy"
+    )
+    parser.add_argument("--against", metavar="COMMIT", help="the same for this checkout's commit to COMMIT")
     parser.add_argument("--smoke", action="store_true", help="one second each, to see that all works; writes nothing")
     return parser
 
@@ -79,51 +74,79 @@ def _positive(text: str) -> int:
     return value
 
 
-def _chosen(options: argparse.Namespace) -> list[Scenario]:
-    rows = [row for row in (full() if options.full else BENCH) if options.only in row.name]
+def _known(options: argparse.Namespace) -> tuple[AnyScenario, ...]:
+    if options.full or (options.only and not options.smoke):
+        return full() if options.full else (*BENCH, *(row for row in full() if row.name not in _names(BENCH)))
+    return of_each_kind() if options.smoke else BENCH
+
+
+def _names(rows: Sequence[AnyScenario]) -> set[str]:
+    return {row.name for row in rows}
+
+
+def chosen(options: argparse.Namespace) -> list[AnyScenario]:
+    """The rows that the options ask for, as they will be played. Raises BenchError when there are none."""
+    rows = [row for row in _known(options) if options.only in row.name]
+    commits = options.compare or ([options.against, "HEAD"] if options.against else None)
+    if commits is not None:
+        rows = [compare.of(row, *map(compare.short, commits)) for row in rows if compare.can(row)]
+    if not rows:
+        names = ", ".join(repr(row.name) for row in _known(options))
+        raise BenchError(f"no row has {options.only!r} in its name (rows: {names})")
     if options.smoke:
         return [smoke(row) for row in rows]
-    return [
-        replace(row, pairs=options.pairs or row.pairs, seconds=float(options.seconds or row.seconds)) for row in rows
-    ]
+    return [_stretched(row, options) for row in rows]
 
 
-def _memories(options: argparse.Namespace) -> list[MemoryScenario]:
-    row = MemoryScenario()
-    if options.only not in row.name:
-        return []
-    return [replace(row, requests=_SMOKE_REQUESTS) if options.smoke else row]
+def _stretched(row: AnyScenario, options: argparse.Namespace) -> AnyScenario:
+    if not isinstance(row, Scenario):
+        return row
+    return replace(row, pairs=options.pairs or row.pairs, seconds=float(options.seconds or row.seconds))
 
 
-def _measure(scenarios: Sequence[Scenario], memories: Sequence[MemoryScenario]) -> report.Results:
-    cores = pick_cores(sorted(os.sched_getaffinity(0)))
+def _tools(rows: Sequence[AnyScenario]) -> set[str]:
+    needed = {"nginx", "wrk"}
+    for row in rows:
+        if isinstance(row, Scenario):
+            needed |= {TOOLS[name] for name in row.proxies if name in TOOLS} | {*setups.TOOLS.get(row.kind, ())}
+    return needed
+
+
+def _measure(
+    rows: Sequence[AnyScenario], facts: dict[str, Any], entries: list[Entry], options: argparse.Namespace
+) -> None:
+    """Play the rows and append their results to `entries`. Raises BenchError."""
+    cores, store = pick_cores(sorted(os.sched_getaffinity(0))), Store()
     os.sched_setaffinity(0, {cores.load})  # our own work must not fall onto the proxy's core
-    facts = machine.facts()
-    with tempfile.TemporaryDirectory(prefix="mesh-bench-") as folder:
-        rows = []
-        for number, scenario in enumerate(scenarios):
-            rows.append(measure.measure(scenario, _folder(folder, f"row{number}"), cores, progress.to_stderr))
-        remembered = []
-        for number, row in enumerate(memories):
-            remembered.append(memory.measure(row, _folder(folder, f"memory{number}"), cores, progress.to_stderr))
+    with ExitStack() as ending:
+        folder = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="mesh-bench-")))
+        for number, row in enumerate(rows):
+            kept = None if options.again or not options.full else store.done(asdict(row), str(facts["commit"]))
+            if kept is not None and not options.smoke:
+                entries.append(kept)
+                continue
+            if isinstance(row, Scenario):
+                compare.check_out(row, ending)
+            place = folder / f"row{number}"
+            place.mkdir()
+            entry = play.play(row, place, cores, progress.to_stderr)
+            entries.append(entry)
+            if not options.smoke:
+                store.save(entry, facts)
+                store.keep_configurations(row.name, place)
     progress.clear()
-    return report.Results(facts, rows, remembered)
 
 
-def _folder(parent: str, name: str) -> Path:
-    made = Path(parent) / name
-    made.mkdir()
-    return made
-
-
-def _tell(results: report.Results, *, written: bool) -> int:
-    report.show(results, Console(width=None if sys.stdout.isatty() else WIDTH))
-    if written:
-        print(f"written to {report.write(results, RESULTS).relative_to(machine.ROOT)}")
-    else:
+def _tell(entries: Sequence[Entry], facts: dict[str, Any], options: argparse.Namespace, *, whole: bool) -> int:
+    report.show(entries, facts, Console(width=None if sys.stdout.isatty() else WIDTH))
+    if options.smoke:
         print("smoke run: the figures above mean nothing")
-    if results.errors:
-        print(f"bench: {results.errors} requests failed, so the figures are worthless", file=sys.stderr)
+    elif whole:
+        kind = "full" if options.full and not options.only else "bench"
+        print(f"written to {Store().write(entries, facts, kind).relative_to(machine.ROOT)}")
+    errors = sum(entry["errors"] for entry in entries)
+    if errors:
+        print(f"bench: {errors} requests failed, so the figures are worthless", file=sys.stderr)
         return FAILED
     return GOOD
 

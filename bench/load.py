@@ -30,15 +30,19 @@ class Load:
 
     Attributes:
         cpu_s: CPU time of the generator.
+        unsent: Open loop: requests that waited for a connection until the end.
         latency_us, late_us: Open loop: quantiles of the answers' times and of the generator's own delay.
+        notes: What of the row was not as asked.
     """
 
     requests: int
     errors: int
     seconds: float
     cpu_s: float
+    unsent: int = 0
     latency_us: dict[str, float] = field(default_factory=dict)
     late_us: dict[str, float] = field(default_factory=dict)
+    notes: tuple[str, ...] = ()
 
 
 def write_requests(path: Path, requests: Sequence[Request], host: str) -> None:
@@ -66,7 +70,7 @@ def paced(address: str, requests: Path, scenario: Scenario, rate: float, seconds
     ]
     output, cpu_s = run("the open loop", argv, seconds, core)
     got = json.loads(output)
-    return Load(got["requests"], got["errors"], got["seconds"], cpu_s, got["latency_us"], got["late_us"])
+    return Load(got["requests"], got["errors"], got["seconds"], cpu_s, got["unsent"], got["latency_us"], got["late_us"])
 
 
 def run(name: str, argv: Sequence[str], seconds: float, core: int) -> tuple[str, float]:

@@ -17,7 +17,7 @@ from bench.process import BenchError
 from bench.procfs import CoreTicks
 from bench.progress import Say
 from bench.proxies import Proxy
-from bench.scenarios import DIRECT, Scenario
+from bench.scenarios import Scenario
 
 WARM_UP_S = 1.0
 BUSY_LOAD_CORE = 0.80  # above: the load may have been the bottleneck
@@ -120,9 +120,10 @@ def judge(proxy: str, done: Load, cpu_s: float, proxy_core: CoreTicks, load_core
     reasons = {
         "errors": done.errors > 0,
         "load core busy": load_core.busy_ratio > BUSY_LOAD_CORE,
+        "rate not reached": done.unsent > 0,
         "generator late": done.late_us.get("p99", 0.0) > LATE_US,
         "steal": steal > STEAL,
-        "neighbour": neighbour > NEIGHBOUR and proxy != DIRECT,
+        "neighbour": neighbour > NEIGHBOUR,
     }
     return Run(
         proxy=proxy,
@@ -137,13 +138,8 @@ def judge(proxy: str, done: Load, cpu_s: float, proxy_core: CoreTicks, load_core
         neighbour=neighbour,
         latency_us=done.latency_us,
         late_us=done.late_us,
-        marks=marks_of(reasons),
+        marks=(*(reason for reason, holds in reasons.items() if holds), *done.notes),
     )
-
-
-def marks_of(reasons: dict[str, bool]) -> tuple[str, ...]:
-    """The reasons that hold."""
-    return tuple(reason for reason, holds in reasons.items() if holds)
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:

@@ -44,17 +44,19 @@ def area(number: int) -> str:
 
 
 def areas(routes: int = ROUTES) -> int:
-    """How many different prefixes there are: routes by header share theirs with a plain one."""
-    return routes - CANARY_ROUTES
+    """How many different prefixes there are: routes by header share theirs with a plain one. Without routes, one."""
+    return max(1, routes - CANARY_ROUTES)
 
 
 def make_routes(routes: int = ROUTES, turn: int = 0) -> tuple[Route, ...]:
     """The routes in order of precedence: those that ask for a header come first.
 
     Args:
-        routes: How many; at least CANARY_ROUTES + 1.
+        routes: How many: none, or more than CANARY_ROUTES.
         turn: Of a configuration that is pushed again and again: with an odd one, the last route's weights differ.
     """
+    if not routes:
+        return ()
     split, other = (("v1", 90), ("v2", 10)), (("v1", 89), ("v2", 11))
     canary = [Route(area(number), CANARY_HEADER, (("v2", 1),)) for number in range(CANARY_ROUTES)]
     last = areas(routes) - 1

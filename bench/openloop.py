@@ -21,7 +21,7 @@ from pathlib import Path
 
 QUANTILES = {"p50": 0.50, "p90": 0.90, "p99": 0.99, "p99.9": 0.999}
 _SEPARATOR = b"\0"  # as traffic.py writes it; this process imports as little as it can
-_GRACE_S = 5.0  # for the last answers
+_GRACE_S = 2.0  # for the last answers
 _READ_BYTES = 262_144
 _HEAD_END = b"\r\n\r\n"
 
@@ -34,7 +34,12 @@ def quantiles(values: Sequence[float]) -> dict[str, float]:
 
 
 class Generator:
-    """Connections, and what is under way on each. `latencies` and `lateness` are seconds."""
+    """Connections, and what is under way on each.
+
+    Attributes:
+        latencies, lateness: Seconds: of answers, and of our own sending when a connection was free.
+        unsent: Requests that never got a connection.
+    """
 
     def __init__(self, address: str, connections: int, requests: Sequence[bytes], body_bytes: int) -> None:
         self._requests, self._body_bytes = requests, body_bytes
@@ -49,7 +54,7 @@ class Generator:
         self._left: dict[int, int] = {}  # bytes that an answer still lacks; absent: its head is not there yet
         self._heads: dict[int, bytes] = {}  # first parts of heads that came in parts
         self.latencies, self.lateness = array("d"), array("d")
-        self.errors = 0
+        self.errors = self.unsent = 0
 
     def _connect(self) -> None:
         made = socket.create_connection(self._address, timeout=_GRACE_S)
@@ -82,7 +87,8 @@ class Generator:
             if select.select((self._poll,), (), (), max(0.0, until - now))[0]:
                 for fd, _ in self._poll.poll(0):
                     self._receive(fd)
-        self.errors += total - sent + len(self._meant)
+        self.errors += len(self._meant)
+        self.unsent = total - sent
         return clock() - start
 
     def close(self) -> None:
@@ -158,6 +164,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     answer = {
         "requests": len(generator.latencies),
         "errors": generator.errors,
+        "unsent": generator.unsent,
         "seconds": took_s,
         "latency_us": {name: value * 1e6 for name, value in quantiles(generator.latencies).items()},
         "late_us": {name: value * 1e6 for name, value in quantiles(generator.lateness).items()},

@@ -7,7 +7,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -38,12 +38,24 @@ def pinned(core: int) -> Iterator[None]:
 class Process:
     """A running child. `stop` is safe to call twice."""
 
-    def __init__(self, name: str, argv: Sequence[object], *, core: int, log: Path) -> None:
+    def __init__(
+        self,
+        name: str,
+        argv: Sequence[object],
+        *,
+        core: int,
+        log: Path,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.name = name
         self.log = log
         with log.open("wb") as out, pinned(core):
             self._child = subprocess.Popen(
-                [str(part) for part in argv], stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT
+                [str(part) for part in argv],
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, **(environment or {})},
             )
 
     @property

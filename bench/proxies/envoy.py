@@ -48,7 +48,7 @@ class Envoy:
             self._documents = [route_document(site, turn) for turn in range(2)]
             self.push(0)
             discovered_routes(config, self._pushed)
-        authority = Authority() if scenario.handshakes_per_s else None
+        authority = Authority() if scenario.has_door else None
         if authority is not None:
             config["static_resources"]["listeners"].append(inbound_listener(site, authority, "v1"))
         self._running = RunningEnvoy(self.name, site.folder, site.core, config)

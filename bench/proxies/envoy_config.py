@@ -41,10 +41,10 @@ def configuration(site: Site, *, minimal: bool) -> Config:
         minimal: Envoy at its cheapest that still routes and tries again: no ejection, no limits, no statistics, no
             request ids, paths as they come.
     """
-    clusters = [
-        cluster(version, addresses, site.port) | policies_of(minimal=minimal)
-        for version, addresses in mesh.ENDPOINTS.items()
-    ]
+    settings = policies_of(minimal=minimal)
+    if site.scenario.kind in (Kind.HTTP2, Kind.GRPC):
+        settings |= HTTP2
+    clusters = [cluster(version, addresses, site.port) | settings for version, addresses in mesh.ENDPOINTS.items()]
     made: Config = {
         "admin": {"address": address("127.0.0.1", 0)},
         "static_resources": {"listeners": [_listener(site, minimal)], "clusters": clusters},
@@ -171,6 +171,13 @@ def _route(route: mesh.Route) -> Config:
     target = {"cluster": weights[0]["name"]} if len(weights) == 1 else {"weighted_clusters": {"clusters": weights}}
     timeout = seconds(mesh.POLICY.timeouts.request_s)
     return {"match": match, "route": {**target, "timeout": timeout, "retry_policy": _retry_policy()}}
+
+
+def _any_route() -> Config:
+    """Without routes all requests go to the service as a whole."""
+    weights = [{"name": version, "weight": len(addresses)} for version, addresses in mesh.ENDPOINTS.items()]
+    route = {"weighted_clusters": {"clusters": weights}, "timeout": seconds(mesh.POLICY.timeouts.request_s)}
+    return {"match": {"prefix": "/"}, "route": {**route, "retry_policy": _retry_policy()}}
 
 
 def _retry_policy() -> Config:

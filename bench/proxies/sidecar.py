@@ -7,7 +7,8 @@ import sys
 from pathlib import Path
 
 from bench import mesh
-from bench.identities import Authority
+from bench.compare import checkout
+from bench.identities import Authority, Door
 from bench.process import Process
 from bench.proxies.documents import FILE, text
 from bench.proxies.site import Site
@@ -23,16 +24,17 @@ class Sidecar:
     `door` is its side for other sidecars, when the row uses one.
     """
 
-    def __init__(self, site: Site, *, fast_path: bool) -> None:
+    def __init__(self, site: Site, *, fast_path: bool, called: str = "") -> None:
         scenario, folder = site.scenario, site.folder
-        self.name, self.door = FAST if fast_path else FULL, None
+        self.name = called or (FAST if fast_path else FULL)
+        self.door: Door | None = None
         self._documents = [
             text(site.port, routes=scenario.routes, protocol=protocol_of(scenario), turn=turn) for turn in range(2)
         ]
         self._file = folder / "mesh.d" / FILE
         self._file.parent.mkdir()
         self._file.write_text(self._documents[0])
-        authority = Authority() if scenario.handshakes_per_s else None
+        authority = Authority() if scenario.has_door else None
         sections: Sections = {}
         if authority is not None:
             app = f"{mesh.ENDPOINTS['v1'][0]}:{site.port}"
@@ -85,11 +87,14 @@ class RunningSidecar:
     """A `sidecar run -c FILE` in `folder`."""
 
     def __init__(self, name: str, folder: Path, core: int, bootstrap: Sections) -> None:
+        source = checkout(name)
         config = folder / "sidecar.yaml"
         config.write_text(json.dumps(bootstrap, indent=1))
         # The script stands beside the interpreter that runs the benchmark: same installation, same environment.
         argv = [Path(sys.executable).with_name("sidecar"), "run", "-c", config]
-        self.process = Process(name, argv, core=core, log=folder / "sidecar.log")
+        # A path in PYTHONPATH goes before the environment's own, so that another commit's source is found there.
+        more = {} if source is None else {"PYTHONPATH": str(source)}
+        self.process = Process(name, argv, core=core, log=folder / "sidecar.log", environment=more)
 
     def listening(self, listener: str) -> str:
         """The address that the listener of this name says it has. Raises BenchError."""

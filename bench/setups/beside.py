@@ -28,15 +28,16 @@ class Disturbed(Protocol):
 
 
 @contextmanager
-def beside(proxy: Proxy, scenario: Scenario, folder: Path, core: int) -> Iterator[None]:
-    """Disturb `proxy` as the row asks, until the block ends. Raises BenchError when that failed."""
+def beside(proxy: Proxy, scenario: Scenario, folder: Path, core: int) -> Iterator[list[str]]:
+    """Disturb `proxy` as the row asks, until the block ends. After it the list says what was not as asked."""
+    notes: list[str] = []
     with ExitStack() as running:
         if isinstance(proxy, Disturbed):
             if scenario.pushes:
                 running.enter_context(_pushes(proxy))
             if scenario.handshakes_per_s and proxy.door is not None:
-                running.enter_context(_storm(proxy.door, scenario.handshakes_per_s, folder, core))
-        yield
+                running.enter_context(_storm(proxy.door, scenario.handshakes_per_s, folder, core, notes))
+        yield notes
 
 
 @contextmanager
@@ -59,7 +60,7 @@ def _pushes(proxy: Disturbed) -> Iterator[None]:
 
 
 @contextmanager
-def _storm(door: Door, rate: int, folder: Path, core: int) -> Iterator[None]:
+def _storm(door: Door, rate: int, folder: Path, core: int, notes: list[str]) -> Iterator[None]:
     argv = [sys.executable, "-m", "bench.storm", door.address, door.cert, door.key, door.roots, door.server_name, rate]
     process = Process("the handshakes", argv, core=core, log=folder / "storm.log")
     try:
@@ -70,7 +71,7 @@ def _storm(door: Door, rate: int, folder: Path, core: int) -> Iterator[None]:
         got = json.loads(process.output())
     except ValueError:
         raise BenchError(f"the handshakes broke:\n{process.output()}") from None
-    if got["failed"] or got["made"] < _REACHED * rate * got["seconds"]:
-        raise BenchError(
-            f"of {rate} handshakes/s, {got['made']} in {got['seconds']:.1f}s succeeded, {got['failed']} failed"
-        )
+    if got["failed"]:
+        notes.append("handshakes failed")
+    if got["made"] < _REACHED * rate * got["seconds"]:
+        notes.append("fewer handshakes")

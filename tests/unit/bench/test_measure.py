@@ -2,7 +2,8 @@
 
 import io
 import json
-from dataclasses import replace
+from collections.abc import Sequence
+from dataclasses import asdict, replace
 from typing import Any
 
 import pytest
@@ -11,11 +12,12 @@ from rich.console import Console
 from bench import load, report
 from bench.load import Load
 from bench.measure import Row, Run, judge
-from bench.memory import MemoryRow
+from bench.play import encode
 from bench.process import BenchError
 from bench.procfs import TICKS_PER_S, CoreTicks
-from bench.rows import BENCH, full
-from bench.scenarios import Heads, MemoryScenario, Scenario, smoke
+from bench.rows import BENCH, full, of_each_kind
+from bench.scenarios import AnyScenario, Heads, MemoryScenario, Scenario, smoke
+from bench.store import Entry, slug
 
 LOAD = Load(requests=100_000, errors=0, seconds=5.0, cpu_s=1.0)
 HALF = CoreTicks(5 * TICKS_PER_S // 2, 5 * TICKS_PER_S // 2, 0)  # five seconds, half of them busy
@@ -79,45 +81,92 @@ def test_the_line_of_the_load_generator() -> None:
         load.parse("unable to connect", 0.0)
 
 
-def results() -> report.Results:
-    rows = [
-        row(run("sidecar", 150, "steal"), run("envoy", 30, "steal"), run("sidecar", 120), run("envoy", 30, errors=2))
-    ]
-    memory = [MemoryRow(scenario=MemoryScenario(), rss_mib={"orders": 40.0, "frontend": 46.5}, span_posts=3)]
-    machine: dict[str, object] = dict.fromkeys(("cpu", "kernel", "python"), "some")
-    machine |= {"date": "2026-11-21T01:02:03Z", "commit": "abc1234", "cores": 2, "virtual_machine": True}
-    return report.Results(machine, rows, memory)
+FACTS: dict[str, Any] = {
+    **dict.fromkeys(("cpu", "kernel", "python"), "some"),
+    "date": "2026-11-21T01:02:03Z",
+    "commit": "abc1234",
+    "cores": 2,
+    "virtual_machine": True,
+}
+
+
+def entries() -> list[Entry]:
+    found = row(
+        run("sidecar", 150, "steal"), run("envoy", 30, "steal"), run("sidecar", 120), run("envoy", 30, errors=2)
+    )
+    memory = {"scenario": asdict(MemoryScenario()), "rss_mib": {"orders": 40.0, "frontend": 46.5}}
+    return [encode(found), {"table": "memory", "errors": 0, **memory}]
 
 
 def test_results_hold_every_run_and_what_is_drawn_from_them() -> None:
-    found = json.loads(json.dumps(report.encode(results())))
+    found = json.loads(json.dumps(entries()))[0]
 
-    assert [entry["cpu_us"] for entry in found["rows"][0]["runs"]] == [150, 30, 120, 30]
-    assert found["rows"][0]["ratio"]["sidecar"]["envoy"] == {"median": 4.5, "low": 4.0, "high": 5.0}
-    assert found["rows"][0]["scenario"]["heads"] == "host"
-    assert found["memory"][0]["goal_met"] is False
-    assert results().errors == 2
+    assert [entry["cpu_us"] for entry in found["runs"]] == [150, 30, 120, 30]
+    assert found["ratio"]["sidecar"]["envoy"] == {"median": 4.5, "low": 4.0, "high": 5.0}
+    assert found["scenario"]["heads"] == "host"
+    assert (found["errors"], found["marks"]) == (2, "steal 2/4")
 
 
-def test_the_table_shows_bad_rows_and_marks() -> None:
+def shown(*found: Entry) -> str:
     out = io.StringIO()
-    report.show(results(), Console(width=130, file=out))
-    text = out.getvalue()
+    report.show(found, FACTS, Console(width=130, file=out))
+    return out.getvalue()
+
+
+def test_the_tables_show_bad_rows_and_marks() -> None:
+    text = shown(*entries())
 
     for part in ("135.0 (120.0-150.0)", "4.50 (4.00-5.00)", "steal 2/4", "45: missed", "45: met", "virtual machine"):
         assert part in text
 
 
-def test_rows_have_names_of_their_own_and_full_contains_more_connections() -> None:
-    names = [scenario.name for scenario in full()]
+def test_latency_is_what_is_added_over_direct() -> None:
+    quantiles = ("p50", "p90", "p99", "p99.9")
 
-    assert len(set(names)) == len(names)
-    assert {scenario.connections for scenario in full()} >= {1, 32, 256}
-    assert all(scenario.pairs >= 5 for scenario in (*full(), *BENCH))
+    def at(proxy: str, *latency_us: float) -> Run:
+        return replace(run(proxy), latency_us=dict(zip(quantiles, latency_us, strict=True)))
+
+    proxies = ("direct", "sidecar", "envoy")
+    runs = (at("direct", 50, 60, 70, 80), at("sidecar", 90, 110, 130, 1150), at("envoy", 150, 160, 270, 280))
+    found = encode(Row(Scenario(name="latency", proxies=proxies), runs))
+
+    assert found["table"] == "latency"
+    assert found["added_us"]["sidecar"] == {"p50": 40, "p90": 50, "p99": 60, "p99.9": 1070}
+    assert "direct" not in found["added_us"]
+    assert "1,070" in shown(found)
+
+
+def test_rows_have_names_of_their_own_and_full_contains_more_connections() -> None:
+    rows = full()
+    timed = [row for row in (*rows, *BENCH) if isinstance(row, Scenario)]
+
+    assert len({slug(row.name) for row in rows}) == len(rows)
+    assert {row.connections for row in timed} >= {1, 32, 256}
+    assert all(row.pairs >= 5 for row in timed)
+
+
+def test_a_row_of_each_kind_is_smoked_with_every_proxy() -> None:
+    def kinds(rows: Sequence[AnyScenario]) -> set[str]:
+        return {row.kind if isinstance(row, Scenario) else type(row).__name__ for row in rows}
+
+    def proxies(rows: Sequence[AnyScenario]) -> set[str]:
+        return {name for row in rows if isinstance(row, Scenario) for name in row.proxies}
+
+    assert kinds(of_each_kind()) == kinds(full())
+    assert proxies(of_each_kind()) == proxies(full())
+
+
+def test_a_full_run_ends_within_an_hour_and_a_half() -> None:
+    measured_s = sum(len(row.proxies) * row.pairs * row.seconds for row in full() if isinstance(row, Scenario))
+
+    assert measured_s <= 5400
 
 
 def test_the_default_rows_end_within_five_minutes() -> None:
-    measured_s = sum(len(row.proxies) * row.pairs * row.seconds for row in BENCH)
+    rows = [row for row in BENCH if isinstance(row, Scenario)]
+    measured_s = sum(len(row.proxies) * row.pairs * row.seconds for row in rows)
 
     assert measured_s <= 200  # what is left is for starts, checks, warming up, memory
-    assert all(smoke(row).seconds * smoke(row).pairs == 1 for row in BENCH)
+    for smoked in map(smoke, rows):
+        assert isinstance(smoked, Scenario)
+        assert smoked.seconds * smoked.pairs == 1
