@@ -5,7 +5,7 @@ PY := .venv/bin/python
 ARGS ?=
 
 .DEFAULT_GOAL := help
-.PHONY: help demo test prove bench bench-full lint check
+.PHONY: help demo test prove bench bench-full bench-chart lint check
 
 help:  ## show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1|/p' $(MAKEFILE_LIST) | while IFS='|' read -r name what; do printf '  make %-11s %s\n' "$$name" "$$what"; done
@@ -26,9 +26,13 @@ bench:  ## CPU per request and memory, side by side with Envoy; at most five min
 	@.ci/venv bench
 	@$(PY) -m bench $(ARGS)
 
-bench-full:  ## the same over more connections and sizes; about an hour
+bench-full:  ## all rows: loads, mutual TLS, TCP, HTTP/2, latency, memory; about an hour, can be stopped and goes on later
 	@.ci/venv bench
 	@$(PY) -m bench --full $(ARGS)
+
+bench-chart:  ## draw docs/bench.svg from the newest bench-full
+	@.ci/venv bench
+	@$(PY) -m bench.chart $(ARGS)
 
 lint:  ## ruff, mypy, import-linter
 	@.ci/venv test
