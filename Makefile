@@ -22,11 +22,11 @@ prove:  ## the long runs (fuzzing, load), one line each into bench/proof.json; c
 	@.ci/venv test
 	@$(PY) -m bench.prove $(ARGS)
 
-bench:  ## CPU per request and memory, side by side with Envoy; at most five minutes
+bench:  ## CPU per request and memory, side by side with Envoy; at most five minutes (ARGS="--compare A B": two commits)
 	@.ci/venv bench
 	@$(PY) -m bench $(ARGS)
 
-bench-full:  ## all rows: loads, mutual TLS, TCP, HTTP/2, latency, memory; about an hour, can be stopped and goes on later
+bench-full:  ## all rows: also latency, mutual TLS, TCP, HTTP/2; over an hour, can be stopped and goes on later
 	@.ci/venv bench
 	@$(PY) -m bench --full $(ARGS)
 

@@ -68,7 +68,7 @@ def _opaque() -> list[Scenario]:
 
 def _latency() -> list[Scenario]:
     base = Scenario(name="latency", proxies=(DIRECT, FAST, EQUAL), load_percent=50, seconds=8.0)
-    half = "latency, half of Envoy's saturation"
+    half = "latency, half load"
     return [
         *(replace(base, name=f"{half}, {count} connections", connections=count) for count in (32, 256)),
         *(
@@ -83,7 +83,7 @@ def _latency() -> list[Scenario]:
             for count in (32, 256)
         ),
         replace(base, name=f"{half}, 50 handshakes/s", handshakes_per_s=50),
-        replace(base, name=f"{half}, a push of 1 000 routes a second", pushes=True, routes=1000),
+        replace(base, name=f"{half}, 1 000 routes pushed each second", pushes=True, routes=1000),
     ]
 
 
@@ -124,8 +124,8 @@ def of_each_kind() -> tuple[AnyScenario, ...]:
         "two sidecars, Host + 12",
         "TCP, exchanges",
         "TCP, one stream",
-        "latency, half of Envoy's saturation, 50 handshakes/s",
-        "latency, half of Envoy's saturation, a push of 1 000 routes a second",
+        "latency, half load, 50 handshakes/s",
+        "latency, half load, 1 000 routes pushed each second",
         "HTTP/2, 4 connections x 32 streams",
         "gRPC, 4 connections x 32 streams",
         "memory, two sidecars",

@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+import time
 
 import pytest
 
@@ -44,6 +45,12 @@ def test_a_process_that_has_ended_counts_nothing() -> None:
 
 def test_resident_memory_is_vmrss() -> None:
     assert procfs.parse_rss_kib("VmHWM:\t 9000 kB\nVmRSS:\t   39552 kB\n") == 39_552
+
+
+def test_proportional_memory_and_cpu_time_of_this_process() -> None:
+    assert procfs.parse_pss_kib("Rss:  9 kB\nPss:  7 kB\nPss_Anon: 1 kB\n") == 7
+    assert procfs.parse_pss_kib("") == 0
+    assert 0.0 < procfs.cpu_s([os.getpid()]) <= time.process_time()
 
 
 def test_a_tree_holds_children_and_their_memory() -> None:
