@@ -4,6 +4,7 @@ import json
 import subprocess
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 from bench import tools
 from bench.identities import Authority, Door
@@ -29,6 +30,12 @@ class RunningEnvoy:
         argv = [envoy, "-c", file, "--admin-address-path", admin, *_FLAGS]
         self.process = Process(name, argv, core=core, log=folder / "envoy.log")
         self._admin = self.process.wait_for("admin address", lambda: _text(admin))
+
+    def ask(self, path: str) -> dict[str, Any]:
+        """What the admin port says, JSON."""
+        with urllib.request.urlopen(f"http://{self._admin}{path}", timeout=_HTTP_S) as answer:
+            said: dict[str, Any] = json.load(answer)
+        return said
 
     def listening(self, listener: str) -> str:
         """host:port of the listener of this name, once Envoy is live. Raises BenchError."""
@@ -61,6 +68,11 @@ class Envoy:
         beside = self._pushed.with_suffix(".new")
         beside.write_text(self._documents[turn % 2])
         beside.replace(self._pushed)  # Envoy looks when a file is moved there
+
+    def pushes_taken(self) -> int:
+        """What its statistics say; minimal Envoy has this one counter when it is pushed to."""
+        found = self._running.ask("/stats?format=json&filter=rds.bench.config_reload$")
+        return int(found["stats"][0]["value"]) if found["stats"] else 0
 
     @property
     def pids(self) -> list[int]:

@@ -49,7 +49,14 @@ def configuration(site: Site, *, minimal: bool) -> Config:
         "admin": {"address": address("127.0.0.1", 0)},
         "static_resources": {"listeners": [_listener(site, minimal)], "clusters": clusters},
     }
-    return made | ({"stats_config": {"stats_matcher": {"reject_all": True}}} if minimal else {})
+    return made | ({"stats_config": {"stats_matcher": _few_statistics(site)}} if minimal else {})
+
+
+def _few_statistics(site: Site) -> Config:
+    """None, or the one that says whether pushes arrive."""
+    if not site.scenario.pushes:
+        return {"reject_all": True}
+    return {"inclusion_list": {"patterns": [{"suffix": "rds.bench.config_reload"}]}}
 
 
 def address(host: str, port: int) -> Config:

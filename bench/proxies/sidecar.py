@@ -54,6 +54,10 @@ class Sidecar:
         beside.replace(self._file)
         self._running.process.send(signal.SIGHUP)  # it looks by itself each second; this is at once
 
+    def pushes_taken(self) -> int:
+        """What it says of itself."""
+        return self._running.process.output().count("configuration reloaded")
+
     @property
     def pids(self) -> list[int]:
         """All its processes."""

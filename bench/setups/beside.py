@@ -26,6 +26,9 @@ class Disturbed(Protocol):
     def push(self, turn: int) -> None:
         """Put a configuration in force that differs from the last turn's."""
 
+    def pushes_taken(self) -> int:
+        """How many have been put in force since the start, as the proxy itself counts them."""
+
 
 @contextmanager
 def beside(proxy: Proxy, scenario: Scenario, folder: Path, core: int) -> Iterator[list[str]]:
@@ -34,21 +37,21 @@ def beside(proxy: Proxy, scenario: Scenario, folder: Path, core: int) -> Iterato
     with ExitStack() as running:
         if isinstance(proxy, Disturbed):
             if scenario.pushes:
-                running.enter_context(_pushes(proxy))
+                running.enter_context(_pushes(proxy, notes))
             if scenario.handshakes_per_s and proxy.door is not None:
                 running.enter_context(_storm(proxy.door, scenario.handshakes_per_s, folder, core, notes))
         yield notes
 
 
 @contextmanager
-def _pushes(proxy: Disturbed) -> Iterator[None]:
-    ended = threading.Event()
+def _pushes(proxy: Disturbed, notes: list[str]) -> Iterator[None]:
+    ended, turns = threading.Event(), list[int]()
+    before = proxy.pushes_taken()
 
     def push() -> None:
-        turn = 1
         while not ended.wait(PUSH_EVERY_S):
-            proxy.push(turn)
-            turn += 1
+            turns.append(len(turns) + 1)
+            proxy.push(turns[-1])
 
     thread = threading.Thread(target=push)
     thread.start()
@@ -57,6 +60,8 @@ def _pushes(proxy: Disturbed) -> Iterator[None]:
     finally:
         ended.set()
         thread.join()
+    if proxy.pushes_taken() - before < len(turns) - 1:  # the last one may still be on its way
+        notes.append("fewer pushes")
 
 
 @contextmanager

@@ -9,7 +9,6 @@ import pytest
 from bench import footprint, load
 from bench.client import Answers
 from bench.identities import Door
-from bench.load import Load
 from bench.process import BenchError
 from bench.proxies.documents import write_folder
 from bench.scenarios import Kind, Scenario
@@ -29,7 +28,8 @@ status codes: {good} 2xx, 0 3xx, 0 4xx, 0 5xx
 def test_the_lines_of_h2load(took: str, seconds: float) -> None:
     found = load.parse_h2load(H2LOAD.format(took=took, done=34944, good=34940), 0.5)
 
-    assert found == Load(34944, 4, pytest.approx(seconds), 0.5)
+    assert (found.requests, found.errors) == (34944, 4)
+    assert found.seconds == pytest.approx(seconds)
 
 
 def test_an_h2load_that_did_nothing_is_an_error() -> None:
@@ -69,13 +69,17 @@ class Pushed:
 
     name, address = "some", "127.0.0.1:1"
 
-    def __init__(self) -> None:
+    def __init__(self, *, takes: bool = True) -> None:
+        self.takes = takes
         self.pids: list[int] = []
         self.turns: list[int] = []
         self.door: Door | None = None
 
     def push(self, turn: int) -> None:
         self.turns.append(turn)
+
+    def pushes_taken(self) -> int:
+        return len(self.turns) * self.takes
 
     def stop(self) -> None:
         pass
@@ -91,6 +95,16 @@ def test_pushes_end_with_the_load(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
     assert turns == list(range(1, len(turns) + 1))
     assert notes == []
+
+
+def test_pushes_that_are_not_put_in_force_are_noted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(disturbances, "PUSH_EVERY_S", 0.001)
+    proxy = Pushed(takes=False)
+    with beside(proxy, Scenario(name="pushed", pushes=True), tmp_path, 0) as notes:
+        while len(proxy.turns) < 3:
+            pass
+
+    assert notes == ["fewer pushes"]
 
 
 def test_a_quiet_row_disturbs_nobody(tmp_path: Path) -> None:
