@@ -30,7 +30,7 @@ class Load:
 
     Attributes:
         cpu_s: CPU time of the generator.
-        unsent: Open loop: requests that waited for a connection until the end.
+        unanswered: Open loop: requests that were still waiting at the end.
         latency_us, late_us: Open loop: quantiles of the answers' times and of the generator's own delay.
         notes: What of the row was not as asked.
     """
@@ -39,7 +39,7 @@ class Load:
     errors: int
     seconds: float
     cpu_s: float
-    unsent: int = 0
+    unanswered: int = 0
     latency_us: dict[str, float] = field(default_factory=dict)
     late_us: dict[str, float] = field(default_factory=dict)
     notes: tuple[str, ...] = ()
@@ -70,7 +70,9 @@ def paced(address: str, requests: Path, scenario: Scenario, rate: float, seconds
     ]
     output, cpu_s = run("the open loop", argv, seconds, core)
     got = json.loads(output)
-    return Load(got["requests"], got["errors"], got["seconds"], cpu_s, got["unsent"], got["latency_us"], got["late_us"])
+    return Load(
+        got["requests"], got["errors"], got["seconds"], cpu_s, got["unanswered"], got["latency_us"], got["late_us"]
+    )
 
 
 def run(name: str, argv: Sequence[str], seconds: float, core: int) -> tuple[str, float]:

@@ -120,7 +120,7 @@ def judge(proxy: str, done: Load, cpu_s: float, proxy_core: CoreTicks, load_core
     reasons = {
         "errors": done.errors > 0,
         "load core busy": load_core.busy_ratio > BUSY_LOAD_CORE,
-        "rate not reached": done.unsent > 0,
+        "rate not reached": done.unanswered > 0,
         "generator late": done.late_us.get("p99", 0.0) > LATE_US,
         "steal": steal > STEAL,
         "neighbour": neighbour > NEIGHBOUR,

@@ -38,7 +38,7 @@ class Generator:
 
     Attributes:
         latencies, lateness: Seconds: of answers, and of our own sending when a connection was free.
-        unsent: Requests that never got a connection.
+        unanswered: Requests that had no answer, or not even a connection, when the time was over.
     """
 
     def __init__(self, address: str, connections: int, requests: Sequence[bytes], body_bytes: int) -> None:
@@ -54,7 +54,7 @@ class Generator:
         self._left: dict[int, int] = {}  # bytes that an answer still lacks; absent: its head is not there yet
         self._heads: dict[int, bytes] = {}  # first parts of heads that came in parts
         self.latencies, self.lateness = array("d"), array("d")
-        self.errors = self.unsent = 0
+        self.errors = self.unanswered = 0
 
     def _connect(self) -> None:
         made = socket.create_connection(self._address, timeout=_GRACE_S)
@@ -87,8 +87,7 @@ class Generator:
             if select.select((self._poll,), (), (), max(0.0, until - now))[0]:
                 for fd, _ in self._poll.poll(0):
                     self._receive(fd)
-        self.errors += len(self._meant)
-        self.unsent = total - sent
+        self.unanswered = total - sent + len(self._meant)
         return clock() - start
 
     def close(self) -> None:
@@ -164,7 +163,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     answer = {
         "requests": len(generator.latencies),
         "errors": generator.errors,
-        "unsent": generator.unsent,
+        "unanswered": generator.unanswered,
         "seconds": took_s,
         "latency_us": {name: value * 1e6 for name, value in quantiles(generator.latencies).items()},
         "late_us": {name: value * 1e6 for name, value in quantiles(generator.lateness).items()},

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 
 import pytest
 
+from bench import openloop
 from bench.openloop import Generator, quantiles
 
 ANSWER = b"HTTP/1.1 200 OK\r\ncontent-length: 4\r\n\r\nbody"
@@ -77,6 +78,15 @@ def test_a_request_that_waits_for_a_connection_is_late_from_the_time_it_was_mean
     # 5 ms apart, 20 ms each: the last one has waited for all before it.
     assert max(found.latencies) > 0.2
     assert len(found.lateness) < 5  # the generator was not what was late
+
+
+def test_requests_without_an_answer_in_time_are_no_errors(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(openloop, "_GRACE_S", 0.05)
+    with server(ANSWER, delay_s=0.04) as address:
+        found = play(address, connections=1)
+
+    assert found.errors == 0
+    assert found.unanswered == 20 - len(found.latencies) > 10
 
 
 def test_failed_answers_and_lost_connections_are_errors() -> None:
