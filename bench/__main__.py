@@ -30,7 +30,7 @@ GOOD, FAILED, USAGE = 0, 1, 2
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; return the exit status."""
-    options = _parser().parse_args(arguments)
+    options = options_of(arguments)
     try:
         rows = chosen(options)
         tools.need(_tools(rows))
@@ -52,7 +52,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     return max(status, _tell(entries, facts, options, whole=status == GOOD))
 
 
-def _parser() -> argparse.ArgumentParser:
+def options_of(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """What the command line says; ends the process with 2 for wrong usage."""
     parser = argparse.ArgumentParser(prog="make bench", description="CPU, latency and memory beside Envoy.")
     parser.add_argument("--full", action="store_true", help="all rows; those that this commit has are not repeated")
     parser.add_argument("--again", action="store_true", help="with --full: repeat them")
@@ -64,7 +65,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--against", metavar="COMMIT", help="the same for this checkout's commit to COMMIT")
     parser.add_argument("--smoke", action="store_true", help="one second each, to see that all works; writes nothing")
-    return parser
+    return parser.parse_args(arguments)
 
 
 def _positive(text: str) -> int:
@@ -75,13 +76,13 @@ def _positive(text: str) -> int:
 
 
 def _known(options: argparse.Namespace) -> tuple[AnyScenario, ...]:
-    if options.full or (options.only and not options.smoke):
-        return full() if options.full else (*BENCH, *(row for row in full() if row.name not in _names(BENCH)))
-    return of_each_kind() if options.smoke else BENCH
-
-
-def _names(rows: Sequence[AnyScenario]) -> set[str]:
-    return {row.name for row in rows}
+    """The rows that --only chooses from."""
+    if options.full:
+        return full()
+    if options.smoke:
+        return of_each_kind()
+    headlines = {row.name for row in BENCH}
+    return (*BENCH, *(row for row in full() if row.name not in headlines)) if options.only else BENCH
 
 
 def chosen(options: argparse.Namespace) -> list[AnyScenario]:
@@ -118,21 +119,20 @@ def _measure(
     """Play the rows and append their results to `entries`. Raises BenchError."""
     cores, store = pick_cores(sorted(os.sched_getaffinity(0))), Store()
     os.sched_setaffinity(0, {cores.load})  # our own work must not fall onto the proxy's core
+    skips = options.full and not options.again and not options.smoke
     with ExitStack() as ending:
         folder = Path(ending.enter_context(tempfile.TemporaryDirectory(prefix="mesh-bench-")))
         for number, row in enumerate(rows):
-            kept = None if options.again or not options.full else store.done(asdict(row), str(facts["commit"]))
-            if kept is not None and not options.smoke:
+            if skips and (kept := store.done(asdict(row), str(facts["commit"]))) is not None:
                 entries.append(kept)
                 continue
             if isinstance(row, Scenario):
                 compare.check_out(row, ending)
             place = folder / f"row{number}"
             place.mkdir()
-            entry = play.play(row, place, cores, progress.to_stderr)
-            entries.append(entry)
+            entries.append(play.play(row, place, cores, progress.to_stderr))
             if not options.smoke:
-                store.save(entry, facts)
+                store.save(entries[-1], facts)
                 store.keep_configurations(row.name, place)
     progress.clear()
 

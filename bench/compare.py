@@ -29,8 +29,10 @@ def can(row: AnyScenario) -> bool:
 
 
 def of(row: AnyScenario, before: str, after: str) -> AnyScenario:
-    """The row with two commits as its proxies, both with the fast path as they have it."""
+    """The row with two commits as its proxies, both with the fast path as they have it. Raises BenchError."""
     assert isinstance(row, Scenario)
+    if before == after:
+        raise BenchError(f"both commits are {after}")
     name = f"{row.name}, {after} to {before}"
     return replace(row, name=name, proxies=(f"{OURS[0]}@{before}", f"{OURS[0]}@{after}"), pairs=2 * row.pairs)
 

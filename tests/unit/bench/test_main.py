@@ -6,9 +6,10 @@ from pathlib import Path
 import pytest
 
 from bench import __main__ as command
-from bench import machine, tools
+from bench import compare, machine, tools
 from bench.cores import Cores, pick_cores
 from bench.process import BenchError, Process
+from bench.scenarios import FAST, Scenario
 
 
 def test_the_proxy_has_the_last_core_and_the_load_the_first() -> None:
@@ -20,6 +21,36 @@ def test_the_proxy_has_the_last_core_and_the_load_the_first() -> None:
 def test_an_unknown_row_is_a_usage_error_that_lists_the_rows(capsys: pytest.CaptureFixture[str]) -> None:
     assert command.main(["--only", "nothing"]) == 2
     assert "'Host only'" in capsys.readouterr().err
+
+
+def names(*arguments: str) -> list[str]:
+    return [row.name for row in command.chosen(command.options_of(arguments))]
+
+
+def test_only_finds_rows_of_the_full_run_too() -> None:
+    assert names("--only", "Host + 12, un") == ["Host + 12, unseen"]
+    assert names("--only", "access log") == ["access log of all"]
+    assert "access log of all" not in names()
+    assert set(names()) <= set(names("--full")) | {"Host only", "Host + 12"}
+
+
+def test_pairs_and_seconds_are_of_every_timed_row() -> None:
+    rows = command.chosen(command.options_of(["--full", "--pairs", "2", "--seconds", "1"]))
+
+    assert {(row.pairs, row.seconds) for row in rows if isinstance(row, Scenario)} == {(2, 1.0)}
+
+
+def test_against_compares_this_commit_with_another(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "short", {"v0.2": "aaa1111", "HEAD": "bbb2222"}.__getitem__)
+    (row,) = command.chosen(command.options_of(["--against", "v0.2", "--only", "unseen"]))
+
+    assert isinstance(row, Scenario)
+    assert row.proxies == (f"{FAST}@aaa1111", f"{FAST}@bbb2222")
+
+
+def test_a_commit_is_not_compared_with_itself(capsys: pytest.CaptureFixture[str]) -> None:
+    assert command.main(["--compare", "HEAD", "HEAD"]) == 2
+    assert "both commits are" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("arguments", [["--pairs", "0"], ["--seconds", "x"], ["--unknown"]])
