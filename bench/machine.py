@@ -54,13 +54,13 @@ def memory_mib(meminfo: str) -> int:
 
 
 def _programs() -> dict[str, str]:
-    """What nginx and wrk say of themselves; both say it on either stream, wrk with status 1."""
+    """What those that are there say of themselves, on either stream; wrk does so with status 1."""
     said = {}
-    for name in ("nginx", "wrk"):
+    for name, option in (("nginx", "-v"), ("wrk", "-v"), ("haproxy", "-v"), ("h2load", "--version")):
         path = tools.find(name)
         if path is None:
             continue
-        done = subprocess.run([path, "-v"], capture_output=True, text=True, timeout=10, check=False)
+        done = subprocess.run([path, option], capture_output=True, text=True, timeout=10, check=False)
         said[name] = (done.stderr + done.stdout).splitlines()[0].partition("Copyright")[0].strip()
     return said
 
