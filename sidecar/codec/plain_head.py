@@ -26,7 +26,7 @@ from sidecar.codec.grammar import (
 from sidecar.codec.h1_client import promised_s
 from sidecar.codec.head_rules import LENGTH_MAX_DIGITS
 from sidecar.codec.target import CANONICAL
-from sidecar.model.messages import HOP_BY_HOP, Fields, RequestHead
+from sidecar.model.messages import HOP_BY_HOP, Fields, RequestHead, nominated
 
 NAMES_MAX = 4_096  # spellings remembered; applications use a few dozen
 NAME_MAX_BYTES = 64  # a longer one is not remembered: the table stays below half a megabyte
@@ -56,7 +56,8 @@ _NOTABLE_IN_REQUEST = re.compile(
     rb"\r\n((?:%b|[Hh][OoTt]|[Bb]3|[Ee][Xx]|[Ii][Dd]|[Xx][-_][FfMmRr])[^:\r]*+):([^\r]*+)" % _FIRST_LETTERS
 )
 _NOTABLE_IN_ANSWER = re.compile(rb"\r\n(?:%b|[Xx]-[Mm])[^\r]*+" % _FIRST_LETTERS)
-_FRAMING = frozenset((b"connection", b"content-length", b"transfer-encoding"))
+_FRAMING = frozenset((b"connection", b"content-length", b"transfer-encoding", b"te", b"upgrade"))
+_OPTIONS = frozenset((b"keep-alive", b"close", b"te", b"upgrade", b"http2-settings"))  # of Connection
 
 
 class PlainRequest(RequestHead):
@@ -66,12 +67,13 @@ class PlainRequest(RequestHead):
         kept: Request line and lines to forward, each with its line end; the empty line is still to come.
         noted: The values that decided something, by lower-case name.
         size: Bytes of the head as it came.
+        wants_trailers: The client said `TE: trailers`.
     """
 
-    __slots__ = ("_raw", "_read", "_start", "kept", "noted", "size")
+    __slots__ = ("_raw", "_read", "_start", "kept", "noted", "size", "wants_trailers")
 
     def __init__(self, raw: bytes, start: int, size: int, method: bytes, target: bytes, kept: bytes,
-                 noted: dict[bytes, bytes], content_length: int | None) -> None:  # fmt: skip
+                 noted: dict[bytes, bytes], content_length: int) -> None:  # fmt: skip
         # Not by the base class: this is made for every request, and two calls less are a tenth of a microsecond each.
         self._raw = raw
         self._start = start
@@ -84,8 +86,9 @@ class PlainRequest(RequestHead):
         self.kept = kept
         self.noted = noted
         self.content_length = content_length
-        self.chunked = content_length is None
+        self.chunked = False
         self.keep_alive = True
+        self.wants_trailers = False
         self.version = b"1.1"
         self.upgrade = b""
 
@@ -165,31 +168,34 @@ def plain_request(data: bytes, acts: "RequestActs", *, far: bool) -> PlainReques
         if lower in noted:
             return "repeated"
         noted[lower] = value.strip(b" \t")
-    content_length: int | None = 0
-    if noted.keys() & _FRAMING:
-        why, content_length = _framed(noted)
-        if why:
-            return why
     host = noted.get(b"host")
     if host is None or (host not in acts.hosts and not acts.may_host(host)):
         return "host"
-    return PlainRequest(data, match.end(3) + 2, size, method, target, kept, noted, content_length)
+    request = PlainRequest(data, match.end(3) + 2, size, method, target, kept, noted, 0)
+    if noted.keys() & _FRAMING:
+        return _framed(request, noted) or request
+    return request
 
 
-def _framed(noted: dict[bytes, bytes]) -> tuple[str, int | None]:
-    """Why the connection or the body is not plain, or "" and the body's length; None: chunked."""
-    connection = noted.get(b"connection")
-    if connection is not None and connection.lower() != b"keep-alive":
-        return "connection", None
+def _framed(request: PlainRequest, noted: dict[bytes, bytes]) -> str:
+    """Set what the fields of the hop say of the request; why they are not plain, or ""."""
+    options = nominated(noted.get(b"connection"))
+    if not options <= _OPTIONS or noted.get(b"te", b"trailers").lower() != b"trailers":
+        return "connection"
+    if noted.get(b"upgrade", b"h2c").lower() != b"h2c":  # an offer of HTTP/2 is ignored: it comes by prior knowledge
+        return "upgrade"
+    request.keep_alive = b"close" not in options
+    request.wants_trailers = b"te" in noted
     length = noted.get(b"content-length")
     coding = noted.get(b"transfer-encoding")
     if coding is not None:
-        return ("framing" if length is not None or coding.lower() != b"chunked" else ""), None
-    if length is None:
-        return "", 0
-    if DIGITS.fullmatch(length) is None or len(length) > LENGTH_MAX_DIGITS:
-        return "framing", None
-    return "", int(length)
+        request.content_length, request.chunked = None, True
+        return "framing" if length is not None or coding.lower() != b"chunked" else ""
+    if length is not None:
+        if DIGITS.fullmatch(length) is None or len(length) > LENGTH_MAX_DIGITS:
+            return "framing"
+        request.content_length = int(length)
+    return ""
 
 
 def plain_response(data: bytes, acts: "ResponseActs", method: bytes) -> PlainResponse | str:
@@ -352,8 +358,8 @@ _REQUEST = {
     b"b3": Act.NOTE,
     b"x-forwarded-for": Act.FAR,
     b"x-forwarded-proto": Act.FAR,
-    b"te": Act.LEAVE,
-    b"upgrade": Act.LEAVE,
-    b"http2-settings": Act.LEAVE,
+    b"te": Act.TAKE,
+    b"upgrade": Act.TAKE,
+    b"http2-settings": Act.DROP,
     b"expect": Act.LEAVE,
 }

@@ -137,6 +137,9 @@ class _Http1:
         if over is Over.CUT:
             self.client.cut = True
             return
+        if over is Over.LAST:
+            await linger(self.client.stream, self.worker.limits.write_progress_s)
+            return
         if over is Over.IDLE and self.worker.now() < self.ends_s:
             self.worker.observer.limit_reached(self.limit)
         await self._part()

@@ -18,8 +18,9 @@ import trio
 
 from sidecar.balance.pick import pick, split
 from sidecar.codec.chunks import ChunkedBody
-from sidecar.codec.events import Chunk, End, Event
+from sidecar.codec.events import Chunk, End, Event, Trailers
 from sidecar.codec.h1_client import H1Client
+from sidecar.codec.h1_write import BodyWriter
 from sidecar.codec.plain_head import plain_request, plain_response
 from sidecar.errors import (
     BROKEN_OFF,
@@ -71,6 +72,7 @@ class Over(Enum):
 
     IDLE = auto()  # nothing came for too long
     DRAIN = auto()  # the connection is to end, and is at rest
+    LAST = auto()  # the client was told that this answer is the last one
     CUT = auto()  # it ended, and telemetry knows
 
 
@@ -455,6 +457,8 @@ class FastPath:
         if mesh_hop or self._tells_always:
             for name, value in side.hop_fields(self._ends_at_s, self._peer, mesh_hop=mesh_hop):
                 lines += (b"\r\n", name, b": ", value)
+        if head.wants_trailers:
+            lines.append(b"\r\nTE: trailers\r\nConnection: TE")
         lines += (b"\r\n\r\n", self._framed)
         stream = connection.stream
         stream.read_bytes = READ_BYTES
@@ -532,6 +536,9 @@ class FastPath:
             connection.promised_s = answer.promised_s
             connection.idle_s = idle_s(connection.endpoint, answer.promised_s)
         length, size, data = answer.content_length, answer.size, answer.data
+        if not self._head.keep_alive:
+            data = b"%bConnection: close\r\n%b" % (data[: size - 2], data[size - 2 :])
+            size += len(b"Connection: close\r\n")
         if length is None:
             self._chunks = ChunkedBody(UPSTREAM_PROTOCOL)
             self._phase = Phase.ANSWERING
@@ -590,7 +597,8 @@ class FastPath:
             return
         if rest:
             self._reusable = False
-        out.append(b"0\r\n\r\n")  # trailers are for clients that ask for them, and those are not plain
+        trailers = [field for event in events if isinstance(event, Trailers) for field in event.fields]
+        out.append(BodyWriter(None, chunked=True).end(trailers if self._head.wants_trailers else ()))
         self._finish(b"".join(out), now_s)
 
     def _forward(self, data: bytes, now_s: float) -> None:
@@ -638,7 +646,9 @@ class FastPath:
         self._tell(exchange, connection, now_s)
         attempts.finish(exchange)
         worker.fast_requests[0] += 1
-        if written or stream.queued_bytes <= HIGH_WATER_BYTES:
+        if not self._head.keep_alive:
+            self._go(Over.LAST, "", None)
+        elif written or stream.queued_bytes <= HIGH_WATER_BYTES:
             self._at_rest(now_s)
         else:
             self._phase = Phase.FLUSHING
