@@ -65,12 +65,14 @@ class Exchange:
 
     Attributes:
         probes: `current` was ejected when it was picked: nobody better was there.
+        refused: A try was refused unread: the next such asks the budget.
         replayable: The caller clears it when more of the body was sent than is kept.
     """
 
     attempt = 0
     current: EndpointLive | None = None
     probes = False
+    refused = False
     denied: GiveUp | None = None
     ejected: outlier.Ejected | None = None
     replayable = True
@@ -209,11 +211,13 @@ def outcome(exchange: Exchange, result: Failure | None, now_s: float, rng: Rando
         has_idempotency_key=exchange.idempotency_key,
         attempt=exchange.attempt,
         replayable=exchange.replayable,
+        refused_before=exchange.refused,
         budget=lambda: budget.take_retry(exchange.cluster.budget, exchange.policy.retries.budget, now_s),
         now_s=now_s,
         ends_at_s=exchange.ends_at_s,
         rng=rng,
     )
+    exchange.refused = exchange.refused or retry.refused_unread(result)
     if isinstance(verdict, GiveUp):
         exchange.denied = verdict
         exchange.over = Answer(result.fault, verdict)

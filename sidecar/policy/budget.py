@@ -3,6 +3,7 @@
 `note_request` counts every request once, `take_retry` asks for and counts one more try. The guarantee holds to the
 millisecond: in any span of `interval_s`, retries <= `percent` of the requests of that span + `min_per_second` *
 `interval_s`. The second part lets a cluster with little traffic retry at all; it may come in one burst.
+Which retries need not ask, policy/retry.py says.
 
 Time is cut into slots of a tenth of the interval. A slot that the span cuts through counts with all its retries and
 none of its requests: rounding is always to the safe side. A slot carries its start in milliseconds and not a number,

@@ -10,6 +10,12 @@ user's word that the calls of this service may be repeated on that status, as `r
 (gRFC A6). No such condition is in the default policy.
 
 Returns seconds or a reason, never waits, and asks the budget last, so that only retries that will happen are counted.
+
+The budget bounds the load that retries add. A stream that the upstream refused unread (above GOAWAY's last one,
+REFUSED_STREAM) loaded nobody, and a service that ends its connections in good order cuts off many at once: the first
+such of a request goes again without asking the budget, as in gRPC (gRFC A6, transparent retries). One, because an
+endpoint that refuses whatever comes must not be sent everything as often as the policy has tries. Dials that failed
+always ask: against a dead endpoint they are the load.
 """
 
 from collections.abc import Callable
@@ -71,6 +77,7 @@ def worth_another_try(
     has_idempotency_key: bool,
     attempt: int,
     replayable: bool,
+    refused_before: bool,
     budget: Callable[[], bool],
     now_s: float,
     ends_at_s: float | None,
@@ -81,7 +88,9 @@ def worth_another_try(
     Args:
         attempt: Number of the try that failed, from 1.
         replayable: The whole body can be sent (again): it was kept, or nothing of it was read yet.
-        budget: Takes one retry from the budget and says whether there was one; called last, at most once.
+        refused_before: An earlier try of this request was refused unread already.
+        budget: Takes one retry from the budget and says whether there was one; called last, at most once,
+            and not for the first try that was refused unread.
         ends_at_s: End of the request; the next try starts before it. None: no limit.
 
     The first retry after an untouched failure goes at once: it goes to another endpoint, and nobody was loaded by the
@@ -101,7 +110,14 @@ def worth_another_try(
     delay_s = 0.0 if at_once else rng.random() * _ceiling_s(policy, attempt)
     if ends_at_s is not None and now_s + delay_s >= ends_at_s:
         return GiveUp.DEADLINE
+    if refused_unread(failure) and not refused_before:
+        return delay_s
     return delay_s if budget() else GiveUp.BUDGET
+
+
+def refused_unread(failure: Failure) -> bool:
+    """True when a live connection said of this stream that it was not read: above GOAWAY's last, REFUSED_STREAM."""
+    return RetryOn.REFUSED_STREAM in conditions(failure)
 
 
 def conditions(failure: Failure) -> frozenset[RetryOn]:

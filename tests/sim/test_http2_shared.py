@@ -138,6 +138,26 @@ async def test_a_post_that_was_not_taken_is_sent_again(how: str, autojump_clock:
         nursery.cancel_scope.cancel()
 
 
+async def test_a_goaway_that_cuts_off_more_than_the_retry_budget_loses_nothing(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        mesh = Http2Mesh(nursery)
+
+        async def takes_ten_of_the_first(call: Call) -> None:
+            await call.arrived()
+            await trio.sleep(1)
+            if call.peer is not app.connections[0]:
+                await call.answer()
+            elif call.number < 20:
+                await call.answer()
+                call.peer.go_away(19)
+
+        app = mesh.http2("a", takes_ten_of_the_first)
+        mesh.configure(["a"])
+        assert statuses(await ask(mesh, 90, "POST", b"x")) == {200: 90}  # the budget has 18 + 30
+        assert [sum(call.peer is each for call in app.calls) for each in app.connections] == [90, 80]
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("how", ["reset", "closed"])
 async def test_a_post_that_may_have_been_taken_is_not(how: str, autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:

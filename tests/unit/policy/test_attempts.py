@@ -21,7 +21,16 @@ from sidecar.errors import (
 )
 from sidecar.model.clusters import ClusterKey, Endpoint, ServiceKey
 from sidecar.model.live import LiveRegistry
-from sidecar.model.policies import DEFAULT_POLICY, Ejection, Limits, Retries, RetryOn, Timeouts, TrafficPolicy
+from sidecar.model.policies import (
+    DEFAULT_POLICY,
+    BudgetPolicy,
+    Ejection,
+    Limits,
+    Retries,
+    RetryOn,
+    Timeouts,
+    TrafficPolicy,
+)
 from sidecar.policy import attempts
 from sidecar.policy.attempts import Answer, Exchange, Step, Try, Wait
 from sidecar.policy.retry import Failure, GiveUp
@@ -344,6 +353,27 @@ def test_retries_stay_within_the_budget() -> None:
         machine.now_s += 0.01
 
     assert retries <= 1000 * 0.2 + 3 * 20
+
+
+NO_BUDGET = TrafficPolicy(retries=Retries(attempts=5, budget=BudgetPolicy(percent=0, min_per_second=0)))
+CUT_OFF = Failure(UPSTREAM_REFUSED, None, True)
+
+
+def test_what_a_goaway_cut_off_is_sent_again_though_nothing_of_the_budget_is_left() -> None:
+    machine = Machine(["a"], NO_BUDGET)
+    for _ in range(100):
+        assert machine.play(machine.start(b"POST"), [CUT_OFF, None])[1] == Answer(None, None)
+
+
+def test_a_request_is_spared_the_budget_once() -> None:
+    machine = Machine(policy=NO_BUDGET)
+    assert machine.play(machine.start(), [CUT_OFF, CUT_OFF])[1] == Answer(UPSTREAM_REFUSED, GiveUp.BUDGET)
+    assert machine.play(machine.start(), [CUT_OFF, RESET])[1] == Answer(UPSTREAM_RESET, GiveUp.BUDGET)
+
+
+def test_dials_that_failed_are_not_spared_it() -> None:
+    machine = Machine(policy=NO_BUDGET)
+    assert machine.play(machine.start(), [REFUSED])[1] == Answer(CONNECT_FAILED, GiveUp.BUDGET)
 
 
 RESULTS = st.sampled_from(

@@ -195,6 +195,7 @@ def ask(failure: Failure, *on: str, method: bytes = b"POST") -> float | GiveUp:
         has_idempotency_key=False,
         attempt=1,
         replayable=True,
+        refused_before=False,
         budget=lambda: True,
         now_s=0.0,
         ends_at_s=None,

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from sidecar import errors
 from sidecar.errors import Fault
 from sidecar.model.policies import Backoff, Retries, RetryOn
+from sidecar.policy import grpc
 from sidecar.policy.retry import IDEMPOTENT_METHODS, Failure, GiveUp, conditions, worth_another_try
 
 EVERYTHING = frozenset(RetryOn)
@@ -52,6 +53,7 @@ def ask(
     key: bool = False,
     attempt: int = 1,
     replayable: bool = True,
+    refused_before: bool = False,
     budget: Budget | None = None,
     now_s: float = 100.0,
     ends_at_s: float | None = None,
@@ -64,6 +66,7 @@ def ask(
         has_idempotency_key=key,
         attempt=attempt,
         replayable=replayable,
+        refused_before=refused_before,
         budget=budget or Budget(),
         now_s=now_s,
         ends_at_s=ends_at_s,
@@ -144,6 +147,30 @@ def test_the_policy_names_the_failures_that_it_wants_tried_again(failure: Failur
         assert wanted == (condition in covered_by)
 
 
+@pytest.mark.parametrize(
+    "failure", [of(errors.UPSTREAM_REFUSED), grpc.failure_of(errors.UPSTREAM_REFUSED, untouched=True)]
+)
+def test_the_first_stream_that_was_refused_unread_costs_no_budget(failure: Failure) -> None:
+    empty = Budget(0)
+    assert ask(failure, method=b"POST", budget=empty) == 0.0
+    assert empty.asked == 0
+    assert ask(failure, budget=empty, refused_before=True) is GiveUp.BUDGET
+
+
+@pytest.mark.parametrize("failure", [each for each in UNTOUCHED if each.fault is not errors.UPSTREAM_REFUSED])
+def test_whatever_else_was_not_taken_asks_the_budget(failure: Failure) -> None:
+    assert ask(failure, budget=Budget(0)) is GiveUp.BUDGET
+
+
+def test_a_refused_stream_obeys_all_but_the_budget() -> None:
+    refused = partial(ask, of(errors.UPSTREAM_REFUSED), budget=Budget(0))
+    assert refused(policy=Retries(on=frozenset({RetryOn.RESET}))) is GiveUp.POLICY
+    assert refused(policy=Retries(attempts=0)) is GiveUp.ATTEMPTS
+    assert refused(replayable=False) is GiveUp.BODY_TOO_BIG
+    assert refused(ends_at_s=100.0) is GiveUp.DEADLINE
+    assert refused(attempt=2) == 0.025
+
+
 def test_a_sentence_of_its_own_does_not_change_what_a_fault_is() -> None:
     assert ask(of(errors.CONNECT_FAILED.saying("10.0.0.7:8080 refused"))) == 0.0
 
@@ -196,6 +223,7 @@ def test_reasons_are_stable_values_for_logs_and_metrics() -> None:
     key=st.booleans(),
     attempt=st.integers(1, 5),
     replayable=st.booleans(),
+    refused_before=st.booleans(),
     left=st.integers(0, 1),
     left_s=st.one_of(st.none(), st.floats(-1, 1)),
     seed=st.integers(0, 2**32),
@@ -207,6 +235,7 @@ def test_no_policy_makes_an_unsafe_request_go_twice(
     key: bool,
     attempt: int,
     replayable: bool,
+    refused_before: bool,
     left: int,
     left_s: float | None,
     seed: int,
@@ -221,16 +250,18 @@ def test_no_policy_makes_an_unsafe_request_go_twice(
         key=key,
         attempt=attempt,
         replayable=replayable,
+        refused_before=refused_before,
         budget=budget,
         ends_at_s=ends_at_s,
         rng=Random(seed),
     )
-    assert budget.asked == (isinstance(verdict, float) or verdict is GiveUp.BUDGET)
+    free = RetryOn.REFUSED_STREAM in conditions(failure) and not refused_before
+    assert budget.asked == (not free and (isinstance(verdict, float) or verdict is GiveUp.BUDGET))
     if isinstance(verdict, float):
         assert failure.untouched or method in IDEMPOTENT_METHODS or key
         assert replayable
         assert attempt <= policy.attempts
-        assert left
+        assert left or free
         assert 0.0 <= verdict <= min(0.3, 0.1 * 2 ** (attempt - 1))
         assert ends_at_s is None or 100.0 + verdict < ends_at_s
 
