@@ -6,7 +6,8 @@ lets the answer arrive. A sidecar that calls is told when we close between two r
 on its way.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine
+from typing import Never
 
 import trio
 
@@ -27,23 +28,25 @@ from sidecar.transport.stream import Stream, StreamBroken
 MakeSide = Callable[[], FastSide]
 
 
-async def serve(stream: Stream, make_side: MakeSide, worker: Worker, first: bytes = b"") -> None:
-    """Serve a client until it or we are done. Owns `stream` and closes it on every path.
+def serve(stream: Stream, make_side: MakeSide, worker: Worker, first: bytes = b"") -> Coroutine[object, Never, None]:
+    """To be awaited: serve a client until it or we are done. Owns `stream` and closes it on every path.
 
     `first` are bytes that were read from it already.
     """
-    try:
-        await _Http1(stream, make_side, worker).serve(first)
-    except StreamBroken:
-        pass  # it left between two requests; nothing was lost
-    finally:
-        stream.close()
+    return _Http1(stream, make_side, worker, first).serve()
 
 
 class _Http1:
-    __slots__ = ("client", "codec", "ends_s", "fast", "limit", "make_side", "why", "worker")
+    """One connection.
 
-    def __init__(self, stream: Stream, make_side: MakeSide, worker: Worker) -> None:
+    Clients wait by the thousand, and what awaits a wait is kept as long: there are as few frames around it as can be,
+    and nothing of a request that is over.
+    """
+
+    __slots__ = ("client", "codec", "ends_s", "fast", "first", "limit", "make_side", "why", "worker")
+
+    def __init__(self, stream: Stream, make_side: MakeSide, worker: Worker, first: bytes) -> None:
+        self.first = first
         self.ends_s = worker.connection_ends_s(stream.peer)
         self.limit = "firstRequest"  # the setting that bounds the wait for the next request
         self.codec = H1Server()
@@ -53,64 +56,64 @@ class _Http1:
         self.fast = FastPath(stream, make_side(), worker, self.ends_s) if worker.fast_path else None
         self.why = "" if self.fast is not None else "off"  # why the request that comes is not on the fast path
 
-    async def serve(self, first: bytes) -> None:
-        await self._requests(first)
-        if self.client.stream.queued_bytes:  # of the last answer: the client is slow, not gone
-            await linger(self.client.stream, self.worker.limits.write_progress_s)
+    async def serve(self) -> None:
+        """See the module's function."""
+        client, codec = self.client, self.codec
+        try:
+            while True:
+                if self.fast is not None:
+                    left = await self.fast.serve(self.first, self._rest_s())
+                    self.first = left.data
+                    if left.over is not None or (left.ended and not left.data and left.record is None):
+                        await self._over(left.over)
+                        break
+                    record, side, self.why = left.record, left.side, left.why
+                    if record is not None:
+                        codec.resume(record.head, left.data, ended=left.ended)
+                    del left
+                else:
+                    record = None
+                if record is None:
+                    head = await self._read_head()
+                    if head is None:
+                        break
+                    record, side = self._record(head), self.make_side()
+                    del head
+                self.first = b""
+                self.limit = "idle"
+                again = await self._exchange(record, side)
+                del record, side
+                if not again or not await self._go_on():
+                    break
+            if client.stream.queued_bytes:  # of the last answer: the client is slow, not gone
+                await linger(client.stream, self.worker.limits.write_progress_s)
+        except StreamBroken:
+            pass  # it left between two requests; nothing was lost
+        finally:
+            client.stream.close()
 
-    async def _requests(self, first: bytes) -> None:
+    async def _read_head(self) -> RequestHead | None:
+        """The next request's head, for the full path; None when there is none, and the client knows."""
         client, codec, worker = self.client, self.codec, self.worker
-        while True:
-            if self.fast is not None:
-                left = await self.fast.serve(first, self._rest_s())
-                first = left.data
-                if left.over is not None:
-                    await self._over(left.over)
-                    return
-                if left.record is not None:
-                    codec.resume(left.record.head, first, ended=left.ended)
-                    first = b""
-                    self.limit = "idle"
-                    if not await self._exchange(left.record, left.side):
-                        return
-                    first = await self._ahead()
-                    continue
-                self.why = left.why
-                if not first and left.ended:
-                    return
-            try:
-                if first:
-                    data, first = first, b""
-                    client.events.extend(codec.feed(data))
-                head = await self._next_head()
-            except ProxyError as exc:
-                if exc.fault.status or not codec.at_rest:
-                    await self._refuse(exc.fault)
-                return  # a client that leaves between two requests loses nothing
-            if head is None:
-                await self._part()
-                return
-            self.limit = "idle"
-            if worker.now() >= self.ends_s:
-                codec.close_after()
-            record = self._record(head)
-            record.why_left = self.why
-            if not await self._exchange(record, self.make_side()):
-                return
-            if self.fast is not None:
-                first = await self._ahead()
-                continue
-            try:
-                client.events.extend(codec.next_request())
-            except ProxyError as exc:
+        try:
+            if self.first:
+                client.events.extend(codec.feed(self.first))
+                self.first = b""
+            head = await self._next_head()
+        except ProxyError as exc:
+            if exc.fault.status or not codec.at_rest:
                 await self._refuse(exc.fault)
-                return
-            if client.events:  # sent ahead of its turn: a queue of such requests must not keep others from theirs
-                await trio.lowlevel.checkpoint()
+            return None  # a client that leaves between two requests loses nothing
+        if head is None:
+            await self._part()
+        elif worker.now() >= self.ends_s:
+            codec.close_after()
+        return head
 
     async def _exchange(self, record: HandOver, side: Side) -> bool:
         """Serve one request on the full path. True when another may follow it."""
         client, worker = self.client, self.worker
+        record.why_left = record.why_left or self.why
         await exchange.serve(record, client, side, worker)
         if client.cut:
             return False
@@ -120,22 +123,29 @@ class _Http1:
         client.events.clear()
         return True
 
-    async def _ahead(self) -> bytes:
-        """What was sent ahead of its turn: a queue of such requests must not keep others from theirs."""
-        held = self.codec.take_held()
-        if held:
+    async def _go_on(self) -> bool:
+        """Turn to what was sent ahead of its turn: a queue of such requests must not keep others from theirs."""
+        client, codec = self.client, self.codec
+        if self.fast is not None:
+            self.first = codec.take_held()
+        else:
+            try:
+                client.events.extend(codec.next_request())
+            except ProxyError as exc:
+                await self._refuse(exc.fault)
+                return False
+        if self.first or client.events:
             await trio.lowlevel.checkpoint()
-        return held
+        return True
 
     def _rest_s(self) -> float:
         """How long the connection may rest now."""
         limits = self.worker.limits
         return limits.idle_s if self.limit == "idle" else limits.first_request_s
 
-    async def _over(self, over: Over) -> None:
-        """The fast path has found the connection's end between two requests."""
-        if over is Over.CUT:
-            self.client.cut = True
+    async def _over(self, over: Over | None) -> None:
+        """The fast path has found the connection's end between two requests; None: the client ended it."""
+        if over is None or over is Over.CUT:
             return
         if over is Over.LAST:
             await linger(self.client.stream, self.worker.limits.write_progress_s)
@@ -164,7 +174,14 @@ class _Http1:
                 if codec.at_rest:
                     worker.idle(scope)
                 try:
-                    await client.fill()
+                    while True:
+                        client.events.extend(codec.feed(await client.stream.receive()))
+                        if client.events or codec.at_rest or not codec.wants_input:
+                            break
+                        worker.busy(scope)  # a head has begun
+                        head_due_s = scope.deadline = head_due_s or worker.now() + worker.limits.head_timeout_s
+                except StreamBroken as exc:
+                    raise client.left(exc) from None
                 finally:
                     worker.busy(scope)
             if scope.cancelled_caught:

@@ -133,15 +133,19 @@ class Http1Downstream:
         try:
             data = await self.stream.receive()
         except StreamBroken as exc:
-            raise ProxyError(CLIENT_GONE, f"the client left: {exc}") from None
+            raise self.left(exc) from None
         self.events.extend(self.codec.feed(data))
+
+    def left(self, exc: StreamBroken) -> ProxyError:
+        """The client left."""
+        return ProxyError(CLIENT_GONE, f"the client left: {exc}")
 
     def fill_now(self) -> bool:
         """Take what is there without waiting; False when nothing is. Raises as `fill`."""
         try:
             data = self.stream.try_read()
         except StreamBroken as exc:
-            raise ProxyError(CLIENT_GONE, f"the client left: {exc}") from None
+            raise self.left(exc) from None
         if data is None:
             return False
         self.events.extend(self.codec.feed(data))

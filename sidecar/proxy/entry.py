@@ -9,6 +9,9 @@ right as long as policies ask for principals only, which hold for a relay as for
 (paths, methods, headers) must refuse what is not read there, or be refused itself until the port declares HTTP.
 """
 
+from collections.abc import Awaitable
+from functools import partial
+
 import trio
 
 from sidecar.model.clusters import Protocol, ServiceKey
@@ -22,40 +25,48 @@ from sidecar.transport.stream import Stream, StreamBroken
 _RELAYED = (Protocol.TCP, Protocol.TLS)
 
 
-async def outbound(stream: Stream, worker: Worker, listener: str, fixed: tuple[ServiceKey, int] | None) -> None:
-    """Serve a connection of the local app. `fixed`: the one service and port that it can mean. Owns `stream`."""
+async def outbound(
+    stream: Stream, worker: Worker, listener: str, fixed: tuple[ServiceKey, int] | None
+) -> Awaitable[None]:
+    """What serves a connection of the local app, for the caller to await. Owns `stream`.
+
+    Returned, and not awaited here: a connection lives long, and would keep this frame and the bytes that it has seen.
+
+    Args:
+        fixed: The one service and port that the connection can mean.
+    """
     protocol = await declared_protocol(worker, *fixed) if fixed is not None else Protocol.HTTP
     if protocol in _RELAYED:
-        await l4.serve(stream, Outbound(worker, fixed), worker, tls=protocol is Protocol.TLS)
-        return
+        return l4.serve(stream, Outbound(worker, fixed), worker, tls=protocol is Protocol.TLS)
     found = await _found(stream, worker, listener, protocol)
     if found is None:
-        return
+        return _nothing()
     if found.kind is Kind.HTTP2:
-        await mux_server.serve(stream, lambda: Outbound(worker, fixed), worker, found.data)
-    elif protocol is Protocol.AUTO and found.kind is not Kind.HTTP1:
-        tls = found.kind is Kind.TLS
-        await l4.serve(stream, Outbound(worker, fixed), worker, first=found.data, tls=tls)
-    else:
-        await connection.serve(stream, lambda: Outbound(worker, fixed), worker, found.data)
+        return mux_server.serve(stream, partial(Outbound, worker, fixed), worker, found.data)
+    if protocol is Protocol.AUTO and found.kind is not Kind.HTTP1:
+        return l4.serve(stream, Outbound(worker, fixed), worker, first=found.data, tls=found.kind is Kind.TLS)
+    return connection.serve(stream, partial(Outbound, worker, fixed), worker, found.data)
 
 
-async def inbound(stream: Stream, worker: Worker, targets: dict[int, Target], port: int | None) -> None:
-    """Serve a plain connection to the app. `port`: the declared port that it means, if that is known. Owns `stream`."""
+async def inbound(stream: Stream, worker: Worker, targets: dict[int, Target], port: int | None) -> Awaitable[None]:
+    """What serves a plain connection to the app, as `outbound` does. `port`: the declared one that it means, if that is
+    known."""
     target = targets.get(port) if port is not None else next(iter(targets.values())) if len(targets) == 1 else None
     protocol = target.plan.backends[0].protocol if target is not None else Protocol.HTTP
     if protocol in _RELAYED:
-        await l4.serve(stream, Inbound(worker, targets, port), worker)
-        return
+        return l4.serve(stream, Inbound(worker, targets, port), worker)
     found = await _found(stream, worker, "inbound", protocol)
     if found is None:
-        return
+        return _nothing()
     if found.kind is Kind.HTTP2:
-        await mux_server.serve(stream, lambda: Inbound(worker, targets, port), worker, found.data)
-    elif protocol is Protocol.AUTO and found.kind is not Kind.HTTP1:
-        await l4.serve(stream, Inbound(worker, targets, port), worker, first=found.data)
-    else:
-        await connection.serve(stream, lambda: Inbound(worker, targets, port), worker, found.data)
+        return mux_server.serve(stream, partial(Inbound, worker, targets, port), worker, found.data)
+    if protocol is Protocol.AUTO and found.kind is not Kind.HTTP1:
+        return l4.serve(stream, Inbound(worker, targets, port), worker, first=found.data)
+    return connection.serve(stream, partial(Inbound, worker, targets, port), worker, found.data)
+
+
+async def _nothing() -> None:
+    """Nobody is there to be served."""
 
 
 async def _found(stream: Stream, worker: Worker, listener: str, protocol: Protocol) -> Detected | None:

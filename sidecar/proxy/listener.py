@@ -54,11 +54,12 @@ class Listeners:
 
     async def outbound(self, name: str, sock: socket.socket, fixed: tuple[ServiceKey, int] | None) -> None:
         """Serve an outbound listener for ever. Owns `sock`."""
+        task = f"connection to {name}"  # one text for all of them; trio would make one for each
 
         def accept(plain: socket.socket, address: object) -> None:
             decision = self._captured.outbound(plain) if fixed is None else None
             stream = EpollStream(plain, self._reactor, Peer(address_text(address)))
-            self._nursery.start_soon(self._outbound, name, stream, fixed, decision)
+            self._nursery.start_soon(self._outbound, name, stream, fixed, decision, name=task)
 
         await accept_loop(sock, self._worker.room, accept)
 
@@ -72,7 +73,8 @@ class Listeners:
         """Serve the inbound listener for ever. `contexts` is asked for each connection: renewals count at once."""
 
         def accept(plain: socket.socket, address: object) -> None:
-            self._nursery.start_soon(self._inbound, plain, address_text(address), targets, mode, contexts)
+            text = address_text(address)
+            self._nursery.start_soon(self._inbound, plain, text, targets, mode, contexts, name="connection to inbound")
 
         await accept_loop(sock, self._worker.room, accept)
 
@@ -93,7 +95,7 @@ class Listeners:
                 return
             if decision is not None:
                 fixed = decision.cluster
-            await entry.outbound(stream, worker, name, fixed)
+            await (await entry.outbound(stream, worker, name, fixed))
 
     async def _inbound(
         self,
@@ -121,7 +123,7 @@ class Listeners:
                     self._refuse(stream, decision, DESTINATION)
                     return
                 port = decision.port if decision is not None else None
-                await entry.inbound(stream, worker, targets, port)
+                await (await entry.inbound(stream, worker, targets, port))
                 return
             try:
                 secure, port = await self._handshake(plain, address, targets, contexts())

@@ -1,7 +1,6 @@
 """How many clients may be connected at once: one count for all listeners of a process's worker."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 
 import trio
 
@@ -27,12 +26,11 @@ class Places:
                 self._room = trio.Event()
             await self._room.wait()
 
-    @contextmanager
-    def one(self) -> Iterator[None]:
-        """A client has a place as long as this lasts."""
+    def take(self) -> None:
+        """A client has a place, until `free`."""
         self.taken += 1
-        try:
-            yield
-        finally:
-            self.taken -= 1
-            self._room.set()
+
+    def free(self) -> None:
+        """The client has gone."""
+        self.taken -= 1
+        self._room.set()

@@ -7,6 +7,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from random import Random
+from types import TracebackType
 from typing import Protocol
 
 import trio
@@ -206,19 +207,18 @@ class Worker:
         """Wait until another client connection is allowed."""
         await self.places.wait()
 
-    @contextmanager
-    def client(self, listener: str) -> Iterator[None]:
-        """A client is connected to `listener` as long as this lasts. A bug met while serving it goes no further."""
-        self._connections += 1
-        self.observer.downstream_opened(listener)
-        try:
-            with self.places.one():
-                yield
-        except* Exception as bugs:
-            # The task's nursery holds all connections: whatever one peer causes must not end the others.
-            self.on_bug(bugs.exceptions[0] if len(bugs.exceptions) == 1 else bugs)
-        finally:
-            self._connections -= 1
+    def client(self, listener: str) -> "Connected":
+        """A client is connected to `listener` as long as the block of `with` lasts."""
+        return Connected(self, listener)
+
+    def connected(self, listener: str, change: int) -> None:
+        """One client more, or one less (-1)."""
+        self._connections += change
+        if change > 0:
+            self.observer.downstream_opened(listener)
+            self.places.take()
+        else:
+            self.places.free()
             self.observer.downstream_closed(listener)
 
     async def run(self) -> None:
@@ -288,3 +288,44 @@ def _targeting(snapshot: Snapshot, service: ServiceKey) -> tuple[AuthorizationPo
         and body.namespace == service.namespace
         and any(target.kind == "Service" and target.name == service.name for target in body.targets)
     )
+
+
+class Connected:
+    """While a client is connected; see `Worker.client`. A bug met while serving it goes no further: the task's nursery
+    holds all connections, and whatever one peer causes must not end the others.
+
+    A class, because each generator of `contextmanager` would be 430 bytes of every idle connection.
+    """
+
+    __slots__ = ("_listener", "_worker")
+
+    def __init__(self, worker: Worker, listener: str) -> None:
+        self._worker = worker
+        self._listener = listener
+
+    def __enter__(self) -> None:
+        self._worker.connected(self._listener, 1)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
+    ) -> bool:
+        del kind, trace
+        try:
+            return problem is not None and self._contained(problem)
+        finally:
+            self._worker.connected(self._listener, -1)
+
+    def _contained(self, problem: BaseException) -> bool:
+        """Tell of a bug; True if there is nothing else. Raises what is left of a group."""
+        if not isinstance(problem, BaseExceptionGroup):
+            if isinstance(problem, Exception):
+                self._worker.on_bug(problem)
+                return True
+            return False
+        bugs, rest = problem.split(Exception)
+        if bugs is None:
+            return False
+        self._worker.on_bug(bugs.exceptions[0] if len(bugs.exceptions) == 1 else bugs)
+        if rest is not None:
+            raise rest
+        return True

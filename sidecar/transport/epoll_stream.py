@@ -17,6 +17,8 @@ import sys
 import termios
 from collections.abc import Container
 
+import trio
+
 from sidecar.transport.reactor import Reactor
 from sidecar.transport.stream import Peer, Stream, StreamBroken
 
@@ -273,7 +275,7 @@ class TlsStream(EpollStream):
             try:
                 self._tls.do_handshake()
             except ssl.SSLWantReadError:
-                await self._wait_readable()
+                await trio.lowlevel.wait_task_rescheduled(self._readable())
             except ssl.SSLWantWriteError:
                 self._arm(write=True)
                 await self._wait_drained()

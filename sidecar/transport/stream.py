@@ -211,7 +211,7 @@ class Stream:
             await trio.lowlevel.checkpoint()
         while (data := self.try_read()) is None:
             self._reads = 0
-            await self._wait_readable()
+            await trio.lowlevel.wait_task_rescheduled(self._readable())
         return data
 
     # Writing.
@@ -385,17 +385,20 @@ class Stream:
         if self._closed:
             raise StreamBroken("closed here")
 
-    async def _wait_readable(self) -> None:
+    def _readable(self) -> Callable[[object], trio.lowlevel.Abort]:
+        """For `wait_task_rescheduled`: the calling task is woken when there is something to read.
+
+        Not a coroutine: idle connections wait here, and each would keep a frame of it.
+        """
         self._arm(read=True)
         if self._reader is not None:
             raise RuntimeError("two tasks read one stream")
         self._reader = trio.lowlevel.current_task()
+        return self._read_no_more
 
-        def abort_wait(_: object) -> trio.lowlevel.Abort:
-            self._reader = None
-            return trio.lowlevel.Abort.SUCCEEDED
-
-        await trio.lowlevel.wait_task_rescheduled(abort_wait)
+    def _read_no_more(self, _: object) -> trio.lowlevel.Abort:
+        self._reader = None
+        return trio.lowlevel.Abort.SUCCEEDED
 
     async def _wait_drained(self) -> None:
         if self._writer is not None:

@@ -29,7 +29,7 @@ async def mesh(
 
         async def relay(stream: MemoryStream) -> None:
             with made.worker.client("tcp"):
-                await entry.outbound(stream, made.worker, "tcp", (ORDERS, PORT))
+                await (await entry.outbound(stream, made.worker, "tcp", (ORDERS, PORT)))
 
         made.network.listen("tcp:1", lambda stream: nursery.start_soon(relay, stream))
         made.network.listen(f"a:{PORT}", lambda stream: nursery.start_soon(serve, stream))

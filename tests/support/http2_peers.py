@@ -382,7 +382,7 @@ class Http2Mesh(MemoryMesh):
 
     async def _serve(self, stream: MemoryStream) -> None:
         with self.worker.client("outbound"):
-            await entry.outbound(stream, self.worker, "outbound", None)
+            await (await entry.outbound(stream, self.worker, "outbound", None))
 
     def configure(self, names: Iterable[str], policy: TrafficPolicy | None = None, *more: Resource) -> None:
         """As the base does; the port declares its protocol."""
