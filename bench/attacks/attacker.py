@@ -37,6 +37,7 @@ async def _rounds(one: Attack, site: Site, turn: Turn, number: int, again: bool)
             await trio.sleep(RETRY_S)
         if turn.over or not again:
             return
+        await trio.lowlevel.checkpoint()  # a round that finds nothing to do must not keep the others from theirs
 
 
 def main() -> None:

@@ -32,7 +32,8 @@ CONNECT_UNITS = 2.0
 
 
 def _share(vectors: list[str], number: int) -> list[str]:
-    return vectors[number % SHARES :: SHARES]
+    """What one connection plays of them; all, where there are too few for everyone."""
+    return vectors[number % SHARES :: SHARES] or vectors
 
 
 def _shares(long: bool) -> int:
