@@ -13,9 +13,9 @@ Returns seconds or a reason, never waits, and asks the budget last, so that only
 
 The budget bounds the load that retries add. A stream that the upstream refused unread (above GOAWAY's last one,
 REFUSED_STREAM) loaded nobody, and a service that ends its connections in good order cuts off many at once: the first
-such of a request goes again without asking the budget, as in gRPC (gRFC A6, transparent retries). One, because an
-endpoint that refuses whatever comes must not be sent everything as often as the policy has tries. Dials that failed
-always ask: against a dead endpoint they are the load.
+such of a request goes again without asking the budget and is not one of the policy's attempts, as in gRPC (gRFC A6,
+transparent retries), unless the policy has none. One, because an endpoint that refuses whatever comes must not be sent
+everything as often as the policy has tries. Dials that failed always ask: against a dead endpoint they are the load.
 """
 
 from collections.abc import Callable
@@ -104,15 +104,14 @@ def worth_another_try(
         return GiveUp.METHOD
     if not replayable:
         return GiveUp.BODY_TOO_BIG
-    if attempt > policy.attempts:
+    spared = refused_unread(failure) and not refused_before
+    if not policy.attempts or attempt - (spared or refused_before) > policy.attempts:
         return GiveUp.ATTEMPTS
     at_once = failure.untouched and attempt == 1
     delay_s = 0.0 if at_once else rng.random() * _ceiling_s(policy, attempt)
     if ends_at_s is not None and now_s + delay_s >= ends_at_s:
         return GiveUp.DEADLINE
-    if refused_unread(failure) and not refused_before:
-        return delay_s
-    return delay_s if budget() else GiveUp.BUDGET
+    return delay_s if spared or budget() else GiveUp.BUDGET
 
 
 def refused_unread(failure: Failure) -> bool:

@@ -162,6 +162,15 @@ def test_whatever_else_was_not_taken_asks_the_budget(failure: Failure) -> None:
     assert ask(failure, budget=Budget(0)) is GiveUp.BUDGET
 
 
+def test_it_is_no_attempt_either_unless_the_policy_has_none() -> None:
+    refused = of(errors.UPSTREAM_REFUSED)
+    told = [ask(refused, attempt=n, refused_before=n > 1, budget=Budget(9)) for n in (1, 2, 3, 4)]
+    assert told == [0.0, 0.025, 0.05, GiveUp.ATTEMPTS]  # two follow by default, and the one
+    assert ask(answered(503), attempt=3, refused_before=True) == 0.05
+    assert ask(refused, attempt=3) == 0.05
+    assert ask(refused, policy=Retries(attempts=0)) is GiveUp.ATTEMPTS
+
+
 def test_a_refused_stream_obeys_all_but_the_budget() -> None:
     refused = partial(ask, of(errors.UPSTREAM_REFUSED), budget=Budget(0))
     assert refused(policy=Retries(on=frozenset({RetryOn.RESET}))) is GiveUp.POLICY
@@ -260,7 +269,7 @@ def test_no_policy_makes_an_unsafe_request_go_twice(
     if isinstance(verdict, float):
         assert failure.untouched or method in IDEMPOTENT_METHODS or key
         assert replayable
-        assert attempt <= policy.attempts
+        assert attempt <= policy.attempts + (free or refused_before)
         assert left or free
         assert 0.0 <= verdict <= min(0.3, 0.1 * 2 ** (attempt - 1))
         assert ends_at_s is None or 100.0 + verdict < ends_at_s
