@@ -6,6 +6,7 @@ tool. `make bench` and `make bench-full` call this.
 
 import argparse
 import os
+import signal
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -37,6 +38,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except BenchError as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return USAGE
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # what runs is ended then, as by Ctrl-C
     facts, entries = machine.facts(), list[Entry]()
     status = GOOD
     try:
