@@ -80,6 +80,18 @@ def test_a_request_that_waits_for_a_connection_is_late_from_the_time_it_was_mean
     assert len(found.lateness) < 5  # the generator was not what was late
 
 
+def test_connections_settle_without_being_timed() -> None:
+    with server(ANSWER, delay_s=0.01) as address:
+        generator = Generator(address, 4, [b"GET / HTTP/1.1\r\n\r\n"], 4)
+        generator.settle()
+        settled = (len(generator.latencies), generator.errors)
+        generator.run(200.0, 0.1)
+        generator.close()
+
+    assert settled == (0, 0)
+    assert (len(generator.latencies), generator.errors) == (20, 0)
+
+
 def test_requests_without_an_answer_in_time_are_no_errors(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(openloop, "_GRACE_S", 0.05)
     with server(ANSWER, delay_s=0.04) as address:
