@@ -98,12 +98,13 @@ def measure_idle(row: IdleScenario, folder: Path, cores: Cores, say: Say) -> Ent
                 clients.open(first)
                 time.sleep(_SETTLED_S)
                 before = memory_of(proxy)
-                clients.open(row.connections - first)
+                taken = clients.open(row.connections - first)
                 time.sleep(_SETTLED_S)
                 after = memory_of(proxy)
-            each = (after["rss_mib"] - before["rss_mib"]) * 1024 / (row.connections - first)
-            found[proxy.name] = {"before": before, "after": after, "each_kib": each}
-    return {"scenario": asdict(row), "proxies": found}
+            each = (after["rss_mib"] - before["rss_mib"]) * 1024 / taken
+            found[proxy.name] = {"before": before, "after": after, "each_kib": each, "connections": first + taken}
+    few = (f"{name} took {got['connections']:,}" for name, got in found.items() if got["connections"] < row.connections)
+    return {"scenario": asdict(row), "proxies": found, "marks": ", ".join(few)}
 
 
 class _Clients:
@@ -124,16 +125,30 @@ class _Clients:
         for one in self._open:
             one.close()
 
-    def open(self, count: int) -> None:
-        for _ in range(count):
-            made = socket.create_connection(self._address, timeout=_WAIT_S)
+    def open(self, count: int) -> int:
+        """Open so many more, or as many as are served; how many. Raises BenchError when that is less than half."""
+        for number in range(count):
+            try:
+                self._open.append(self._connect())
+            except OSError as exc:
+                if number < count / 2:
+                    raise BenchError(f"of {count} connections {number} were served: {exc}") from None
+                return number
+        return count
+
+    def _connect(self) -> socket.socket:
+        made = socket.create_connection(self._address, timeout=_WAIT_S)
+        try:
             if self._context is not None and self._door is not None:
                 made = self._context.wrap_socket(made, server_hostname=self._door.server_name)
-            self._open.append(made)
             made.sendall(self._request)
             answer = made.recv(65_536)
-            if not answer.startswith(b"HTTP/1.1 200"):
-                raise BenchError(f"connection {len(self._open)} was answered {answer[:60]!r}")
+        except OSError:
+            made.close()
+            raise
+        if not answer.startswith(b"HTTP/1.1 200"):
+            raise BenchError(f"an idle connection was answered {answer[:60]!r}")
+        return made
 
 
 def client_context(door: Door) -> ssl.SSLContext:
