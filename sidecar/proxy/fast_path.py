@@ -21,7 +21,7 @@ from sidecar.codec.chunks import ChunkedBody
 from sidecar.codec.events import Chunk, End, Event, Trailers
 from sidecar.codec.h1_client import H1Client
 from sidecar.codec.h1_write import BodyWriter
-from sidecar.codec.plain_head import plain_request, plain_response
+from sidecar.codec.plain_head import PlainRequest, plain_request, plain_response
 from sidecar.errors import (
     BROKEN_OFF,
     CLIENT_GONE,
@@ -51,9 +51,12 @@ from sidecar.telemetry.observer import DESTINATION, AttemptSpan, Tally
 from sidecar.transport.stream import HIGH_WATER_BYTES, READ_BYTES, Stream, StreamBroken
 
 BODY_MAX_BYTES = 65_536  # of a request, waited for here; a larger one streams on the full path
-BODY_WAIT_S = 1.0  # for the rest of it; then the full path waits, and judges slow clients
+BODY_WAIT_S = 0.02  # for the rest of it: head and body often are two writes. A body that is streamed goes on elsewhere
 PUT_MAX_BYTES = 16_384  # of an answer; a larger one is worth a write of its own
 AHEAD_MAX_BYTES = 65_536  # of requests sent ahead of their turn; then the client is not read
+
+
+_NO_REQUEST = PlainRequest(b"", 0, 0, b"", b"", b"", {b"host": b""}, 0)
 
 
 class Phase(Enum):
@@ -207,8 +210,9 @@ class FastPath:
         return self._result()
 
     def _result(self) -> Left:
-        assert self._left is not None
-        return self._left
+        left, self._left = self._left, None
+        assert left is not None
+        return left
 
     def _stop_waiting(self, _: object) -> trio.lowlevel.Abort:
         self._task = None
@@ -657,6 +661,7 @@ class FastPath:
     def _at_rest(self, now_s: float) -> None:
         """Between two requests: begin the next one if it is there."""
         self._phase = Phase.REST
+        self._head, self._body, self._framed = _NO_REQUEST, b"", b""  # clients wait by the thousand
         if self._data:
             self._next()
         elif self._ended:
@@ -766,7 +771,7 @@ class FastPath:
         self._phase = Phase.LEFT
         self.due_s = math.inf
         self._left = Left(over, why, record, self._side, self._data, self._ended)
-        self._data = b""
+        self._head, self._data, self._body, self._framed, self._prefix = _NO_REQUEST, b"", b"", b"", b""
         task, self._task = self._task, None
         if task is not None:
             trio.lowlevel.reschedule(task)
