@@ -139,10 +139,13 @@ class UpstreamConnection:
             return False
 
     def on_readable(self) -> None:
-        """An answer; or the endpoint closed, or sent what nobody asked for."""
+        """An answer; or the endpoint closed, or sent what nobody asked for.
+
+        Or nothing: the reactor may have seen readable what a task has read since.
+        """
         if self.user is not None:
             self.user.on_answer()
-        else:
+        elif not self.usable():
             self._home.forget(self)
 
     def on_drained(self) -> None:

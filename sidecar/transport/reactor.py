@@ -31,7 +31,10 @@ class Source(Protocol):
     """What can be registered: a stream or a listener."""
 
     def on_ready(self, events: int) -> None:
-        """The kernel's event bits, or 0 when the turn comes from the ready queue."""
+        """The kernel's event bits, or 0 when the turn comes from the ready queue.
+
+        They were true when they were read: a task may have read or written since.
+        """
 
     def on_crash(self) -> None:
         """A bug ended the turn: give everything back."""
