@@ -7,170 +7,39 @@ plain is handed over, at one of the three entries of the full path: the bytes as
 step decided; or one that was written, with its connection and what came of the answer. Failures are never judged here.
 
 Owned by `connection.py`'s task, which sleeps in `serve` while this works as the stream's handler. Timeouts are the
-worker's coarse timer's. One thing of a kind at a time: a request is finished by exactly one of `_finish` and `_leave`.
+worker's coarse timer's. A request ends in exactly one of `_finish`, `_hand_over` and `_break_off`.
 """
 
 import math
-from dataclasses import dataclass
-from enum import Enum, auto
 
 import trio
 
-from sidecar.balance.pick import pick, split
 from sidecar.codec.chunks import ChunkedBody
-from sidecar.codec.events import Chunk, End, Event, Trailers
-from sidecar.codec.h1_client import H1Client
+from sidecar.codec.events import Chunk, Event, Trailers
 from sidecar.codec.h1_write import BodyWriter
-from sidecar.codec.plain_head import PlainRequest, plain_request, plain_response
-from sidecar.errors import (
-    BROKEN_OFF,
-    CLIENT_GONE,
-    CLIENT_STUCK,
-    MALFORMED,
-    UPSTREAM_CLOSED,
-    UPSTREAM_PROTOCOL,
-    UPSTREAM_RESET,
-    Fault,
-    ProxyError,
-)
+from sidecar.codec.plain_head import plain_response
+from sidecar.errors import BROKEN_OFF, CLIENT_GONE, UPSTREAM_CLOSED, UPSTREAM_PROTOCOL, UPSTREAM_RESET, ProxyError
 from sidecar.model.clusters import Mesh
 from sidecar.policy import attempts
-from sidecar.policy.attempts import Exchange, Try
-from sidecar.policy.deadline import DEADLINE_HEADER
+from sidecar.policy.attempts import Try
 from sidecar.proxy.attempt_span import close_span, open_span
-from sidecar.proxy.done import describe, tell
-from sidecar.proxy.edits import FORWARDED_FOR, FORWARDED_PROTO, REQUEST_ID, forwarded_for, from_afar
-from sidecar.proxy.handover import HandOver
+from sidecar.proxy.edits import FORWARDED_FOR, FORWARDED_PROTO, REQUEST_ID, forwarded_for
+from sidecar.proxy.fast_request import FastRequest
+from sidecar.proxy.fast_state import NO_REQUEST, Left, Over, Phase
 from sidecar.proxy.pool import idle_s
-from sidecar.proxy.relay import too_slow
-from sidecar.proxy.side import FastSide
 from sidecar.proxy.upstream import UpstreamConnection
-from sidecar.proxy.worker import TallyKey, Worker
 from sidecar.telemetry import trace
-from sidecar.telemetry.observer import DESTINATION, AttemptSpan, Tally
-from sidecar.transport.stream import HIGH_WATER_BYTES, READ_BYTES, Stream, StreamBroken
+from sidecar.transport.stream import HIGH_WATER_BYTES, READ_BYTES, StreamBroken
 
-BODY_MAX_BYTES = 65_536  # of a request, waited for here; a larger one streams on the full path
-BODY_WAIT_S = 0.02  # for the rest of it: head and body often are two writes. A body that is streamed goes on elsewhere
+__all__ = ["FastPath", "Left", "Over"]
+
 PUT_MAX_BYTES = 16_384  # of an answer; a larger one is worth a write of its own
-AHEAD_MAX_BYTES = 65_536  # of requests sent ahead of their turn; then the client is not read
 
 
-_NO_REQUEST = PlainRequest(b"", 0, 0, b"", b"", b"", {b"host": b""}, 0)
-
-
-class Phase(Enum):
-    """Where the connection is."""
-
-    REST = auto()  # between two requests
-    BODY = auto()  # a head came, the rest of its body is awaited
-    ASKED = auto()  # the request was written, the answer's head is awaited
-    ANSWERING = auto()  # the answer's body is under way
-    FLUSHING = auto()  # all was written, but the client has not taken it
-    LEFT = auto()  # not ours any more
-
-
-class Over(Enum):
-    """How the fast path ended, if not with something for the full path to go on with."""
-
-    IDLE = auto()  # nothing came for too long
-    DRAIN = auto()  # the connection is to end, and is at rest
-    LAST = auto()  # the client was told that this answer is the last one
-    CUT = auto()  # it ended, and telemetry knows
-
-
-@dataclass(slots=True)
-class Left:
-    """What the full path goes on with.
-
-    Attributes:
-        over: Set: there is nothing to go on with.
-        why: The reason, in a word of a fixed set; a label of metrics.
-        record: A request that was begun; None: `data` is to be read first.
-        side: The side that routed it.
-        data: Bytes of the client that nobody has read, in front of what is still in its stream.
-        ended: The client has ended its direction behind them.
-    """
-
-    over: Over | None
-    why: str
-    record: HandOver | None
-    side: FastSide
-    data: bytes
-    ended: bool
-
-
-class FastPath:
+class FastPath(FastRequest):
     """See the module's text. One for each client connection that speaks HTTP/1."""
 
-    __slots__ = (
-        "_body",
-        "_bytes_in",
-        "_bytes_out",
-        "_chunks",
-        "_cluster",
-        "_connection",
-        "_data",
-        "_ended",
-        "_ends_at_s",
-        "_ends_s",
-        "_entry",
-        "_exchange",
-        "_far",
-        "_framed",
-        "_head",
-        "_left",
-        "_paused",
-        "_peer",
-        "_pending",
-        "_phase",
-        "_plan",
-        "_pool",
-        "_prefix",
-        "_record",
-        "_request_id",
-        "_rest",
-        "_reusable",
-        "_sent",
-        "_side",
-        "_snapshot",
-        "_span",
-        "_span_id",
-        "_started_s",
-        "_status",
-        "_step",
-        "_stream",
-        "_task",
-        "_tells_always",
-        "_trace",
-        "_worker",
-        "due_s",
-    )  # fmt: skip
-
-    def __init__(self, stream: Stream, side: FastSide, worker: Worker, ends_s: float) -> None:
-        """`ends_s`: when the connection is to end in order."""
-        self._stream = stream
-        self._peer = stream.peer
-        self._side = side
-        self._pool = side.pool
-        self._tells_always = side.reporter == DESTINATION  # `hop_fields` has some even where the hop is plain
-        self._worker = worker
-        self._ends_s = ends_s
-        self._far = from_afar(stream.peer)
-        self._entry = worker.timer.join(self)
-        self._task: trio.lowlevel.Task | None = None
-        self._left: Left | None = None
-        self._data = b""
-        self._ended = False
-        self._paused = False  # the client is not read
-        self._pending = 0  # bytes that the client had not taken when it was last looked at
-        self.due_s = math.inf
-        self._phase = Phase.LEFT
-        self._chunks: ChunkedBody | None = None
-        self._record: HandOver | None = None
-        self._connection: UpstreamConnection | None = None
-        self._exchange: Exchange | None = None
-        self._span: AttemptSpan | None = None
+    __slots__ = ()
 
     async def serve(self, data: bytes, rest_s: float) -> Left:
         """Serve plain requests until there is something else to do; the caller's task sleeps meanwhile.
@@ -225,215 +94,7 @@ class FastPath:
             if self._phase is Phase.REST:
                 self._go(Over.DRAIN, "drain", None)
 
-    # The client's side.
-
-    def on_readable(self) -> None:
-        """The client sent something, or left."""
-        data = self._read()
-        if data is None:
-            return
-        phase = self._phase
-        if phase is Phase.REST:
-            if not data:
-                self._ended = True
-                self._go(None, "", None)
-            else:
-                self._data = data
-                self._next()
-            return
-        if not data:
-            self._ended = self._paused = True
-            self._stream.pause()
-        self._data += data
-        if phase is Phase.BODY:
-            if self._ended:
-                self._go(None, "body", None)
-            else:
-                self._more_body(data)
-        elif len(self._data) > AHEAD_MAX_BYTES:
-            self._paused = True
-            self._stream.pause()
-
-    def on_drained(self) -> None:
-        """The client has taken what was queued."""
-        if self._phase is Phase.FLUSHING:
-            self._at_rest(self._worker.now())
-        elif self._phase is Phase.ANSWERING and self._connection is not None:
-            self._connection.stream.resume()
-            self._wait_for_body(self._worker.now())
-
-    def on_stale(self) -> None:
-        """Answers are put whether the client is silent or not."""
-
-    def on_blocked(self) -> None:
-        """The client takes less than was put: the rest goes out when it can, and a loss shows at the next read."""
-
-    def on_crashed(self) -> None:
-        """A bug in a handler has closed the client's stream."""
-        self._break_off(BROKEN_OFF)
-
-    def _read(self) -> bytes | None:
-        try:
-            return self._stream.try_read()
-        except StreamBroken as exc:
-            if self._phase is Phase.REST:
-                self._go(Over.CUT, "", None)
-            elif self._phase is Phase.BODY:
-                self._go(None, "client", None)  # the codec says what was missing
-            else:
-                self._break_off(CLIENT_GONE.saying(f"the client left: {exc}"))
-            return None
-
-    def _next(self) -> None:
-        """Begin the request that `_data` begins with, or give it away."""
-        worker = self._worker
-        head = plain_request(self._data, worker.request_acts, far=self._far)
-        if isinstance(head, str):
-            self._go(None, head, None)
-            return
-        now_s = worker.now()
-        if worker.draining or now_s >= self._ends_s:
-            self._go(None, "drain", None)
-            return
-        self._head = head
-        self._started_s = now_s
-        self._bytes_in = self._bytes_out = self._status = 0
-        length = head.content_length
-        size = head.size
-        if length == 0:
-            self._body = self._framed = b""
-            self._data = self._data[size:] if len(self._data) > size else b""
-            self._begin(now_s)
-        elif length is None:
-            self._chunks = ChunkedBody(MALFORMED)
-            self._body = b""
-            self._phase = Phase.BODY
-            self._more_body(self._data[size:])
-        elif length > BODY_MAX_BYTES:
-            self._go(None, "large", None)
-        else:
-            self._chunks = None
-            self._phase = Phase.BODY
-            self._more_body(b"")
-
-    def _more_body(self, data: bytes) -> None:
-        """`data` was added to what is there; begin the request when its body is complete."""
-        head = self._head
-        length = head.content_length
-        if length is not None:
-            end = head.size + length
-            if len(self._data) < end:
-                self._wait(self._started_s + BODY_WAIT_S)
-                return
-            self._body = self._framed = self._data[head.size : end]
-            self._data = self._data[end:]
-        else:
-            rest = self._more_chunks(data)
-            if rest is None:
-                return
-            body = self._body
-            self._framed = b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) if body else b"0\r\n\r\n"
-            self._data = rest
-        self._bytes_in = len(self._body)
-        self._begin(self._worker.now())
-
-    def _more_chunks(self, data: bytes) -> bytes | None:
-        """Read chunks; the bytes behind the body when it is complete, else None."""
-        assert self._chunks is not None
-        events: list[Event] = []
-        try:
-            rest = self._chunks.read(data, events)
-        except ProxyError:
-            self._go(None, "body", None)  # the codec of the full path says so to the client
-            return None
-        for event in events:
-            if isinstance(event, Chunk):
-                self._body += event.data
-            elif not isinstance(event, End):
-                self._go(None, "trailers", None)
-                return None
-        if rest is None:
-            if len(self._data) > BODY_MAX_BYTES:
-                self._go(None, "large", None)
-            else:
-                self._wait(self._started_s + BODY_WAIT_S)
-        return rest
-
     # The request.
-
-    def _begin(self, now_s: float) -> None:
-        """Route it, start the machine, send it."""
-        worker, side, head = self._worker, self._side, self._head
-        self._snapshot = worker.snapshot
-        plan = side.route_now(head, self._peer)
-        if plan is None:
-            self._unread("route")
-            return
-        ways = worker.ways.get(plan)
-        if ways is None:
-            ways = worker.ways_of(plan, side.live)
-        if not ways:
-            self._unread("filters")
-            return
-        way = ways[split(plan.cumulative, worker.rng) if len(ways) > 1 else 0]
-        if not way.requests:
-            self._unread("wire")
-            return
-        noted = head.noted
-        told = noted.get(DEADLINE_HEADER)
-        since_s = self._started_s if told is not None or plan.whole_response else now_s
-        ends_at_s = side.end_s(plan, told, since_s, self._peer)
-        self._plan, self._cluster, self._ends_at_s = plan, way.cluster, ends_at_s
-        exchange = self._exchange = attempts.begin(
-            way.live,
-            way.cluster.known,
-            way.policy,
-            pick,
-            head.method,
-            b"idempotency-key" in noted,
-            plan.per_try_s,
-            ends_at_s,
-            now_s,
-        )
-        if len(self._body) > way.max_body_bytes:
-            exchange.replayable = False
-        self._identify(noted)
-        step = self._step = attempts.next_step(exchange, now_s, worker.rng)
-        if not isinstance(step, Try):
-            self._hand_over("no-try")
-            return
-        connection = self._pool.take_idle(way.live, step.endpoint, way.policy)
-        if connection is None:
-            self._hand_over("connect")
-            return
-        self._connection = connection
-        self._send(step, connection, now_s)
-
-    def _identify(self, noted: dict[bytes, bytes]) -> None:
-        """Which trace it belongs to, and its id. A trace that nobody records costs its header and nothing else."""
-        worker = self._worker
-        given, request_id = noted.get(b"traceparent"), noted.get(REQUEST_ID)
-        self._trace = self._sent = None
-        if given is not None:
-            if b"tracestate" not in noted:
-                self._sent = trace.pass_on_unsampled(given, worker.rng)
-        elif not worker.sample and b"b3" not in noted:
-            self._sent, drawn = trace.begin_unsampled(worker.rng)
-            request_id = request_id or drawn
-        self._request_id = request_id or b"%032x" % worker.rng.getrandbits(128)
-        if self._sent is None:
-            self._trace = trace.begin(given, noted.get(b"tracestate"), noted.get(b"b3"), worker.sample, worker.rng)
-            self._span_id = trace.new_span_id(worker.rng)
-
-    def _context(self) -> trace.TraceContext | None:
-        """The trace, for whoever wants to know after all."""
-        if self._trace is None and self._sent is not None:
-            given = self._head.noted.get(b"traceparent")
-            context = self._trace = trace.parse_traceparent(given or self._sent)
-            self._span_id = self._sent[36:52].decode("ascii")
-            if context is not None and given is None:
-                context.parent_span_id = ""
-        return self._trace
 
     def _send(self, step: Try, connection: UpstreamConnection, now_s: float) -> None:
         """Write it to a connection that is at rest."""
@@ -474,7 +135,42 @@ class FastPath:
             self._worker.timer.watch(self._entry, due_s)
         stream.put(b"".join(lines), silent=True)
 
-    # The answer.
+    # The streams' handler.
+
+    def on_drained(self) -> None:
+        """The client has taken what was queued."""
+        if self._phase is Phase.FLUSHING:
+            self._at_rest(self._worker.now())
+        elif self._phase is Phase.ANSWERING and self._connection is not None:
+            self._connection.stream.resume()
+            self._wait_for_body(self._worker.now())
+
+    def on_stale(self) -> None:
+        """Answers are put whether the client is silent or not."""
+
+    def on_blocked(self) -> None:
+        """The client takes less than was put: the rest goes out when it can, and a loss shows at the next read."""
+
+    def on_crashed(self) -> None:
+        """A bug in a handler has closed the client's stream."""
+        self._break_off(BROKEN_OFF)
+
+    def on_unasked(self) -> None:
+        """The connection was none any more. Nothing was written, so another can be used as well."""
+        connection, exchange = self._connection, self._exchange
+        assert connection is not None
+        assert exchange is not None
+        connection.user = self._connection = None
+        self._pool.give_back(exchange.cluster, connection, 0.0, reusable=False)
+        self._hand_over("stale")
+
+    def on_half_asked(self) -> None:
+        """The request was not taken whole, or the connection is broken: somebody has to wait."""
+        self._hand_over("write")
+
+    def on_answer_crashed(self) -> None:
+        """A bug in a handler has closed the endpoint's stream."""
+        self._break_off(BROKEN_OFF)
 
     def on_answer(self) -> None:
         """The endpoint sent something, or left."""
@@ -501,22 +197,7 @@ class FastPath:
         else:
             self._break_off(UPSTREAM_CLOSED.saying("the endpoint closed the connection inside the body of its answer"))
 
-    def on_unasked(self) -> None:
-        """The connection was none any more. Nothing was written, so another can be used as well."""
-        connection, exchange = self._connection, self._exchange
-        assert connection is not None
-        assert exchange is not None
-        connection.user = self._connection = None
-        self._pool.give_back(exchange.cluster, connection, 0.0, reusable=False)
-        self._hand_over("stale")
-
-    def on_half_asked(self) -> None:
-        """The request was not taken whole, or the connection is broken: somebody has to wait."""
-        self._hand_over("write")
-
-    def on_answer_crashed(self) -> None:
-        """A bug in a handler has closed the endpoint's stream."""
-        self._break_off(BROKEN_OFF)
+    # The answer.
 
     def _answer(self, data: bytes) -> None:
         """Forward the head of the answer, and what came of its body."""
@@ -625,10 +306,6 @@ class FastPath:
             due_s = min(due_s, self._ends_at_s)
         self._wait(due_s)
 
-    def _wait_for_client(self, now_s: float) -> None:
-        self._pending = self._stream.pending_bytes
-        self._wait(now_s + self._worker.limits.write_progress_s)
-
     # The end of a request.
 
     def _finish(self, last: bytes, now_s: float) -> None:
@@ -661,7 +338,7 @@ class FastPath:
     def _at_rest(self, now_s: float) -> None:
         """Between two requests: begin the next one if it is there."""
         self._phase = Phase.REST
-        self._head, self._body, self._framed = _NO_REQUEST, b"", b""  # clients wait by the thousand
+        self._head, self._body, self._framed = NO_REQUEST, b"", b""  # clients wait by the thousand
         if self._data:
             self._next()
         elif self._ended:
@@ -674,134 +351,3 @@ class FastPath:
         if self._paused and self._phase is not Phase.LEFT and not self._ended:
             self._paused = False
             self._stream.resume()
-
-    def _tell(self, exchange: Exchange, connection: UpstreamConnection, now_s: float) -> None:
-        """Tell observers of a request that went well: as a number where that is all they make of it."""
-        worker = self._worker
-        if self._record is None:
-            principal = self._peer.principal or connection.stream.peer.principal
-            key = (self._plan, exchange.current, self._status, principal)
-            tally = worker.tallies.get(key)
-            if tally is None or tally.gone:
-                tally = self._tally_for(key, principal)
-            if tally is not None:
-                tally.observe((now_s - self._started_s) * 1e3, self._bytes_in, self._bytes_out, now_s)
-                return
-        record = self._filled(connection)
-        self._record = self._span = None
-        tell(record, self._peer, self._side, worker)
-
-    def _tally_for(self, key: TallyKey, principal: str) -> Tally | None:
-        """What counts requests like this one; None: observers want each."""
-        worker = self._worker
-        record = self._recorded()
-        record.status, record.principal = self._status, principal
-        tally = worker.observer.tally(describe(record, self._peer, self._side, worker))
-        if tally is not None:
-            worker.keep_tally(key, tally)
-        return tally
-
-    def _break_off(self, fault: Fault) -> None:
-        """End the connection in a way that nobody takes for a whole answer, and give everything back."""
-        phase, exchange, connection = self._phase, self._exchange, self._connection
-        if phase is Phase.LEFT:
-            return
-        if fault.limit and phase is Phase.FLUSHING:
-            self._worker.observer.limit_reached(fault.limit)
-        self._stream.abort()
-        if exchange is not None:
-            self._exchange = self._connection = None
-            record = self._filled(connection)
-            record.fault = fault
-            self._record = self._span = None
-            if connection is not None:
-                connection.user = None
-                connection.stream.close()
-                self._pool.give_back(exchange.cluster, connection, 0.0, reusable=False)
-            attempts.finish(exchange)
-            self._worker.fast_requests[0] += 1
-            tell(record, self._peer, self._side, self._worker)
-        self._go(Over.CUT, "", None)
-
-    # Handing over.
-
-    def _recorded(self) -> HandOver:
-        """The request as a record."""
-        head, side = self._head, self._side
-        record = HandOver(self._snapshot, head, self._started_s, body_complete=True)
-        record.route, record.cluster, record.exchange = self._plan, self._cluster, self._exchange
-        record.ends_at_s, record.step = self._ends_at_s, self._step
-        if isinstance(self._step, Try):
-            record.endpoint = self._step.endpoint
-        record.trace, record.request_id = self._context(), self._request_id
-        record.span_id = self._span_id if side.reporter == DESTINATION else ""
-        record.body_seen, record.bytes_in = self._body, self._bytes_in
-        return record
-
-    def _filled(self, connection: UpstreamConnection | None) -> HandOver:
-        """The record with what came of the request."""
-        record = self._record or self._recorded()
-        if connection is not None:
-            record.principal = connection.stream.peer.principal
-        record.status, record.bytes_out = self._status, self._bytes_out
-        return record
-
-    def _hand_over(self, why: str) -> None:
-        """Give a begun request to the full path: with its step to take, and its connection if it was written."""
-        record = self._record or self._recorded()
-        self._record = self._span = None
-        exchange, connection = self._exchange, self._connection
-        self._exchange = self._connection = None
-        record.why_left = why
-        if connection is not None and exchange is not None:
-            connection.user = None
-            connection.stream.takeover()
-            connection.codec = H1Client.resumed(self._head)
-            record.lease = self._pool.lease_of(exchange.cluster, connection)
-            record.principal = connection.stream.peer.principal
-            record.response_prefix = self._prefix
-        self._go(None, why, record)
-
-    def _unread(self, why: str) -> None:
-        """Give a request to the full path as it came."""
-        self._data = self._head.raw + self._framed + self._data
-        self._go(None, why, None)
-
-    def _go(self, over: Over | None, why: str, record: HandOver | None) -> None:
-        self._phase = Phase.LEFT
-        self.due_s = math.inf
-        self._left = Left(over, why, record, self._side, self._data, self._ended)
-        self._head, self._data, self._body, self._framed, self._prefix = _NO_REQUEST, b"", b"", b"", b""
-        task, self._task = self._task, None
-        if task is not None:
-            trio.lowlevel.reschedule(task)
-
-    # Time.
-
-    def _wait(self, due_s: float) -> None:
-        self.due_s = due_s
-        if due_s < self._entry.check_s:
-            self._worker.timer.watch(self._entry, due_s)
-
-    def on_due(self, now_s: float) -> None:
-        """The timer's word: what was waited for has not come."""
-        self.due_s = math.inf
-        phase = self._phase
-        if phase is Phase.REST:
-            self._go(Over.IDLE, "", None)
-        elif phase is Phase.BODY:
-            self._go(None, "slow", None)
-        elif phase is Phase.ASKED:
-            self._hand_over("timeout")
-        elif self._stream.queued_bytes:
-            self._client_is_slow(now_s)
-        elif phase is Phase.ANSWERING:
-            whole = self._plan.whole_response and self._ends_at_s is not None and now_s >= self._ends_at_s
-            self._break_off(too_slow(self._plan.policy.timeouts.stream_idle_s, whole=whole))
-
-    def _client_is_slow(self, now_s: float) -> None:
-        if self._stream.pending_bytes < self._pending:
-            self._wait_for_client(now_s)
-        else:
-            progress_s = self._worker.limits.write_progress_s
-            self._break_off(CLIENT_STUCK.saying(f"the client took nothing for {progress_s:g}s"))

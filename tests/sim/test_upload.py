@@ -9,7 +9,7 @@ from trio.testing import MockClock
 from sidecar.model.clusters import Protocol, Service, ServicePort
 from sidecar.model.policies import Retries, Timeouts, TrafficPolicy
 from sidecar.model.snapshot import Resource
-from sidecar.proxy.fast_path import BODY_WAIT_S
+from sidecar.proxy.fast_request import BODY_WAIT_S
 from sidecar.transport.memory import MemoryStream
 from sidecar.transport.stream import StreamBroken
 from tests.support.mesh import ORDERS, PORT, MemoryMesh

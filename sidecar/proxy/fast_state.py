@@ -1,0 +1,272 @@
+"""One client connection on the fast path: what it knows, what it waits for, and how a request on it ends.
+
+Base of `fast_request.py` (from the client's bytes to a request that was written) and `fast_path.py` (from the answer to
+the next request). Here is what both ends share: handing a request over to the full path, telling observers, breaking
+off, time. Decides nothing: each question is the pure folders'.
+"""
+
+import math
+from dataclasses import dataclass
+from enum import Enum, auto
+
+import trio
+
+from sidecar.codec.chunks import ChunkedBody
+from sidecar.codec.h1_client import H1Client
+from sidecar.codec.plain_head import PlainRequest
+from sidecar.errors import CLIENT_STUCK, Fault
+from sidecar.model.snapshot import Snapshot
+from sidecar.policy import attempts
+from sidecar.policy.attempts import Exchange, Step, Try
+from sidecar.proxy.done import describe, tell
+from sidecar.proxy.edits import from_afar
+from sidecar.proxy.handover import HandOver
+from sidecar.proxy.relay import too_slow
+from sidecar.proxy.side import FastSide
+from sidecar.proxy.upstream import UpstreamConnection
+from sidecar.proxy.worker import TallyKey, Worker
+from sidecar.routing.plan import ClusterPlan, RoutePlan
+from sidecar.telemetry import trace
+from sidecar.telemetry.observer import DESTINATION, AttemptSpan, Tally
+from sidecar.transport.stream import Stream
+
+NO_REQUEST = PlainRequest(b"", 0, 0, b"", b"", b"", {b"host": b""}, 0)
+
+
+class Phase(Enum):
+    """Where the connection is."""
+
+    REST = auto()  # between two requests
+    BODY = auto()  # a head came, the rest of its body is awaited
+    ASKED = auto()  # the request was written, the answer's head is awaited
+    ANSWERING = auto()  # the answer's body is under way
+    FLUSHING = auto()  # all was written, but the client has not taken it
+    LEFT = auto()  # not ours any more
+
+
+class Over(Enum):
+    """How the fast path ended, if not with something for the full path to go on with."""
+
+    IDLE = auto()  # nothing came for too long
+    DRAIN = auto()  # the connection is to end, and is at rest
+    LAST = auto()  # the client was told that this answer is the last one
+    CUT = auto()  # it ended, and telemetry knows
+
+
+@dataclass(slots=True)
+class Left:
+    """What the full path goes on with.
+
+    Attributes:
+        over: Set: there is nothing to go on with.
+        why: The reason, in a word of a fixed set; a label of metrics.
+        record: A request that was begun; None: `data` is to be read first.
+        side: The side that routed it.
+        data: Bytes of the client that nobody has read, in front of what is still in its stream.
+        ended: The client has ended its direction behind them.
+    """
+
+    over: Over | None
+    why: str
+    record: HandOver | None
+    side: FastSide
+    data: bytes
+    ended: bool
+
+
+class FastState:
+    """See the module's text."""
+
+    __slots__ = (
+        "_body", "_bytes_in", "_bytes_out", "_chunks", "_cluster", "_connection", "_data", "_ended", "_ends_at_s",
+        "_ends_s", "_entry", "_exchange", "_far", "_framed", "_head", "_left", "_paused", "_peer", "_pending",
+        "_phase", "_plan", "_pool", "_prefix", "_record", "_request_id", "_rest", "_reusable", "_sent", "_side",
+        "_snapshot", "_span", "_span_id", "_started_s", "_status", "_step", "_stream", "_task", "_tells_always",
+        "_trace", "_worker", "due_s",
+    )  # fmt: skip
+
+    # Set when a request begins, and not looked at before.
+    _snapshot: Snapshot
+    _plan: RoutePlan
+    _cluster: ClusterPlan
+    _step: Step
+    _trace: trace.TraceContext | None
+    _sent: bytes | None  # `traceparent` as sent, for a trace that nobody records
+    _span_id: str
+    _request_id: bytes
+    _started_s: float
+    _ends_at_s: float | None
+    _bytes_in: int
+    _bytes_out: int
+    _status: int
+    _rest: int  # bytes that a counted answer still owes
+    _reusable: bool
+
+    def __init__(self, stream: Stream, side: FastSide, worker: Worker, ends_s: float) -> None:
+        """`ends_s`: when the connection is to end in order."""
+        self._stream = stream
+        self._peer = stream.peer
+        self._side = side
+        self._pool = side.pool
+        self._tells_always = side.reporter == DESTINATION  # `hop_fields` has some even where the hop is plain
+        self._worker = worker
+        self._ends_s = ends_s
+        self._far = from_afar(stream.peer)
+        self._entry = worker.timer.join(self)
+        self._task: trio.lowlevel.Task | None = None
+        self._left: Left | None = None
+        self._data = b""
+        self._head = NO_REQUEST
+        self._body = self._framed = self._prefix = b""
+        self._ended = False
+        self._paused = False  # the client is not read
+        self._pending = 0  # bytes that the client had not taken when it was last looked at
+        self.due_s = math.inf
+        self._phase = Phase.LEFT
+        self._chunks: ChunkedBody | None = None
+        self._record: HandOver | None = None
+        self._connection: UpstreamConnection | None = None
+        self._exchange: Exchange | None = None
+        self._span: AttemptSpan | None = None
+
+    # Handing over.
+
+    def _hand_over(self, why: str) -> None:
+        """Give a begun request to the full path: with its step to take, and its connection if it was written."""
+        record = self._record or self._recorded()
+        self._record = self._span = None
+        exchange, connection = self._exchange, self._connection
+        self._exchange = self._connection = None
+        record.why_left = why
+        if connection is not None and exchange is not None:
+            connection.user = None
+            connection.stream.takeover()
+            connection.codec = H1Client.resumed(self._head)
+            record.lease = self._pool.lease_of(exchange.cluster, connection)
+            record.principal = connection.stream.peer.principal
+            record.response_prefix = self._prefix
+        self._go(None, why, record)
+
+    def _go(self, over: Over | None, why: str, record: HandOver | None) -> None:
+        self._phase = Phase.LEFT
+        self.due_s = math.inf
+        self._left = Left(over, why, record, self._side, self._data, self._ended)
+        self._head, self._data, self._body, self._framed, self._prefix = NO_REQUEST, b"", b"", b"", b""
+        task, self._task = self._task, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    def _recorded(self) -> HandOver:
+        """The request as a record."""
+        head, side = self._head, self._side
+        record = HandOver(self._snapshot, head, self._started_s, body_complete=True)
+        record.route, record.cluster, record.exchange = self._plan, self._cluster, self._exchange
+        record.ends_at_s, record.step = self._ends_at_s, self._step
+        if isinstance(self._step, Try):
+            record.endpoint = self._step.endpoint
+        record.trace, record.request_id = self._context(), self._request_id
+        record.span_id = self._span_id if side.reporter == DESTINATION else ""
+        record.body_seen, record.bytes_in = self._body, self._bytes_in
+        return record
+
+    def _filled(self, connection: UpstreamConnection | None) -> HandOver:
+        """The record with what came of the request."""
+        record = self._record or self._recorded()
+        if connection is not None:
+            record.principal = connection.stream.peer.principal
+        record.status, record.bytes_out = self._status, self._bytes_out
+        return record
+
+    def _context(self) -> trace.TraceContext | None:
+        """The trace, for whoever wants to know after all."""
+        if self._trace is None and self._sent is not None:
+            given = self._head.noted.get(b"traceparent")
+            context = self._trace = trace.parse_traceparent(given or self._sent)
+            self._span_id = self._sent[36:52].decode("ascii")
+            if context is not None and given is None:
+                context.parent_span_id = ""
+        return self._trace
+
+    # The end of a request.
+
+    def _tell(self, exchange: Exchange, connection: UpstreamConnection, now_s: float) -> None:
+        """Tell observers of a request that went well: as a number where that is all they make of it."""
+        worker = self._worker
+        if self._record is None:
+            principal = self._peer.principal or connection.stream.peer.principal
+            key = (self._plan, exchange.current, self._status, principal)
+            tally = worker.tallies.get(key)
+            if tally is None or tally.gone:
+                tally = self._tally_for(key, principal)
+            if tally is not None:
+                tally.observe((now_s - self._started_s) * 1e3, self._bytes_in, self._bytes_out, now_s)
+                return
+        record = self._filled(connection)
+        self._record = self._span = None
+        tell(record, self._peer, self._side, worker)
+
+    def _tally_for(self, key: TallyKey, principal: str) -> Tally | None:
+        """What counts requests like this one; None: observers want each."""
+        worker = self._worker
+        record = self._recorded()
+        record.status, record.principal = self._status, principal
+        tally = worker.observer.tally(describe(record, self._peer, self._side, worker))
+        if tally is not None:
+            worker.keep_tally(key, tally)
+        return tally
+
+    def _break_off(self, fault: Fault) -> None:
+        """End the connection in a way that nobody takes for a whole answer, and give everything back."""
+        phase, exchange, connection = self._phase, self._exchange, self._connection
+        if phase is Phase.LEFT:
+            return
+        if fault.limit and phase is Phase.FLUSHING:
+            self._worker.observer.limit_reached(fault.limit)
+        self._stream.abort()
+        if exchange is not None:
+            self._exchange = self._connection = None
+            record = self._filled(connection)
+            record.fault = fault
+            self._record = self._span = None
+            if connection is not None:
+                connection.user = None
+                connection.stream.close()
+                self._pool.give_back(exchange.cluster, connection, 0.0, reusable=False)
+            attempts.finish(exchange)
+            self._worker.fast_requests[0] += 1
+            tell(record, self._peer, self._side, self._worker)
+        self._go(Over.CUT, "", None)
+
+    # Time.
+
+    def _wait(self, due_s: float) -> None:
+        self.due_s = due_s
+        if due_s < self._entry.check_s:
+            self._worker.timer.watch(self._entry, due_s)
+
+    def on_due(self, now_s: float) -> None:
+        """The timer's word: what was waited for has not come."""
+        self.due_s = math.inf
+        phase = self._phase
+        if phase is Phase.REST:
+            self._go(Over.IDLE, "", None)
+        elif phase is Phase.BODY:
+            self._go(None, "slow", None)
+        elif phase is Phase.ASKED:
+            self._hand_over("timeout")
+        elif self._stream.queued_bytes:
+            self._client_is_slow(now_s)
+        elif phase is Phase.ANSWERING:
+            whole = self._plan.whole_response and self._ends_at_s is not None and now_s >= self._ends_at_s
+            self._break_off(too_slow(self._plan.policy.timeouts.stream_idle_s, whole=whole))
+
+    def _client_is_slow(self, now_s: float) -> None:
+        if self._stream.pending_bytes < self._pending:
+            self._wait_for_client(now_s)
+        else:
+            progress_s = self._worker.limits.write_progress_s
+            self._break_off(CLIENT_STUCK.saying(f"the client took nothing for {progress_s:g}s"))
+
+    def _wait_for_client(self, now_s: float) -> None:
+        self._pending = self._stream.pending_bytes
+        self._wait(now_s + self._worker.limits.write_progress_s)
