@@ -7,6 +7,7 @@ when callers are gone the app may still need to make calls.
 import select
 import socket
 import ssl
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from random import Random
@@ -90,6 +91,9 @@ def _possible(listen: tuple[HostPort, ...], default: tuple[HostPort, ...]) -> tu
     return tuple(one for one in listen if ":" not in one.host) if listen == default and not is_local("::1") else listen
 
 
+# A thread that computes (it reads a changed folder) takes Python's lock at each system call of the loop, and keeps it
+# so long: five calls a request would be 25 ms at Python's own 5 ms.
+SWITCH_S = 0.0001
 LAST_ACCEPTS_S = 0.1  # a full backlog is accepted in a few milliseconds
 # For clients of a closed listener to go with their next answer, which says so. A client of HTTP/1.1 cannot know that
 # its connection is being closed just when it uses it; most use theirs several times a second, or hardly ever.
@@ -208,6 +212,7 @@ class DataPlane:
 
     async def run(self, bound: list[Bound]) -> None:
         """Serve until both sides were finished and the last connection ended, or until cancelled. Owns the sockets."""
+        sys.setswitchinterval(SWITCH_S)
         self._inbound.bound += [one for one in bound if one.name == "inbound"]
         self._outbound.bound += [one for one in bound if one.name != "inbound"]
         try:

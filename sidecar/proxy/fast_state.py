@@ -27,7 +27,7 @@ from sidecar.proxy.upstream import UpstreamConnection
 from sidecar.proxy.worker import TallyKey, Worker
 from sidecar.routing.plan import ClusterPlan, RoutePlan
 from sidecar.telemetry import trace
-from sidecar.telemetry.observer import DESTINATION, AttemptSpan, Tally
+from sidecar.telemetry.observer import DESTINATION, AttemptSpan, RequestDone, Tally
 from sidecar.transport.stream import Stream
 
 NO_REQUEST = PlainRequest(b"", 0, 0, b"", b"", b"", {b"host": b""}, 0)
@@ -200,10 +200,41 @@ class FastState:
                 tally = self._tally_for(key, principal)
             if tally is not None:
                 tally.observe((now_s - self._started_s) * 1e3, self._bytes_in, self._bytes_out, now_s)
+                if tally.told is not None:
+                    tally.told.request_done(self._done(exchange, principal, now_s))
                 return
         record = self._filled(connection)
         self._record = self._span = None
         tell(record, self._peer, self._side, worker)
+
+    def _done(self, exchange: Exchange, principal: str, now_s: float) -> RequestDone:
+        """What there is to be told of a request that went well at the first try, without a record of it."""
+        head, side, live, context = self._head, self._side, exchange.current, self._context()
+        assert live is not None
+        return RequestDone(
+            reporter=side.reporter,
+            started_s=self._started_s,
+            ended_s=now_s,
+            method=head.method,
+            target=head.target,
+            authority=head.authority,
+            route=self._plan.name,
+            service=side.service,
+            cluster=self._cluster.key,
+            endpoint=live.endpoint,
+            status=self._status,
+            attempts=exchange.attempt,
+            tried=(live.endpoint.id,),
+            bytes_received=self._bytes_in,
+            bytes_sent=self._bytes_out,
+            downstream_peer=self._peer.address,
+            principal=principal,
+            tls=bool(principal),
+            user_agent=head.get(b"user-agent") or b"",
+            request_id=self._request_id,
+            trace=context,
+            config_version=self._snapshot.version,
+        )
 
     def _tally_for(self, key: TallyKey, principal: str) -> Tally | None:
         """What counts requests like this one; None: observers want each."""

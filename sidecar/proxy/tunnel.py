@@ -4,8 +4,8 @@ Called by exchange.py in the place of `relay`. A route change does not touch it.
 both protocols can say so; where one cannot (TLS), an end on either side ends both. Bounded by its own idle time, over
 both directions: a tunnel that is used in one direction only is in use.
 
-A bulk flow between two plain sockets goes over to the kernel (`transport/splice.py`), which moves its bytes without
-bringing them here.
+Between two plain sockets nothing needs a task for each direction: handlers move the bytes, and the kernel does where
+there are many (`transport/splice.py`).
 """
 
 import math
@@ -25,12 +25,10 @@ from sidecar.proxy.side import Side
 from sidecar.proxy.upstream import Lease
 from sidecar.proxy.worker import Worker
 from sidecar.telemetry.observer import SOURCE
-from sidecar.transport.splice import ClientBroken, Moved, UpstreamClosed, splice_rest
+from sidecar.transport.epoll_stream import EpollStream
+from sidecar.transport.splice import ClientBroken, Moved, UpstreamClosed, relay_plain
 from sidecar.transport.stream import Peer, StreamBroken
 
-# Bytes that one direction moves by copy before the kernel takes over: setting up four pipe ends costs as much as
-# copying some 100 KiB, and a conversation that never gets there gains nothing.
-SPLICE_AFTER_BYTES = 256 * 1024
 TELL_S = 15.0  # between two counts of a TCP connection's bytes; as Istio
 
 
@@ -67,7 +65,6 @@ class _Tunnel:
 
     __slots__ = (
         "_both",
-        "_bulk",
         "_client",
         "_closed",
         "_ends",
@@ -89,13 +86,38 @@ class _Tunnel:
         self._idle_s = _idle_s(record, side, client.peer, worker)
         self._moved_s = worker.now()
         self._both = trio.CancelScope()
-        self._bulk = False  # the kernel is to take over
         self._closed = False  # the endpoint has, for good
         self._ends = 0
         self._problem: ProxyError | None = None
 
     async def run(self) -> None:
         """Until both directions have ended. Raises ProxyError."""
+        client, upstream = self._client.spliceable(), self._lease.spliceable()
+        if client is not None and upstream is not None:
+            in_ended = await self._came_already(self._client, self._lease, self._count_in)
+            out_ended = await self._came_already(self._lease, self._client, self._count_out)
+            await self._relay(client, upstream, in_ended, out_ended)
+        else:
+            await self._pump_both()
+        if self._closed:
+            await self._last_words()
+
+    async def _came_already(
+        self, source: Downstream | Lease, sink: Downstream | Lease, count: Callable[[int], int]
+    ) -> bool:
+        """Pass on what was read ahead of the switch. True when the direction's end was among it."""
+        ended = False
+        while (event := source.pop()) is not None:
+            if isinstance(event, Chunk):
+                count(len(event.data))
+                sink.put_chunk(event.data)
+            elif isinstance(event, End):
+                sink.put_end()
+                ended = True
+        await sink.push()
+        return ended
+
+    async def _pump_both(self) -> None:
         self._client.watch_hangup(self._client_gone)  # for when the endpoint is slow, and the client is not read
         with self._both:
             async with trio.open_nursery() as nursery:
@@ -105,10 +127,6 @@ class _Tunnel:
         self._client.watch_hangup(None)
         if self._problem is not None:
             raise ProxyError(self._problem.fault)  # itself it would keep us, and we it, in a cycle
-        if self._bulk and not self._closed:
-            await self._splice()
-        if self._closed:
-            await self._last_words()
 
     async def _guarded(self, direction: Callable[[], Awaitable[bool]]) -> None:
         """One direction; its failure ends both, and so does its end where the other side cannot be half closed."""
@@ -178,7 +196,7 @@ class _Tunnel:
         return self._record.bytes_out
 
     async def _pump(self, source: Downstream | Lease, sink: Downstream | Lease, count: Callable[[int], int]) -> bool:
-        """Carry one direction until its end; False when the other one cannot go on after it, or the kernel is to."""
+        """Carry one direction until its end; False when the other one cannot go on after it."""
         credit = 0
         while True:
             event = source.pop()
@@ -187,8 +205,6 @@ class _Tunnel:
                 if credit:
                     source.credit(credit)
                     credit = 0
-                if self._is_bulk(count(0)):
-                    return False
                 await source.fill()
             elif isinstance(event, Chunk):
                 self._moved_s = self._worker.now()
@@ -220,22 +236,14 @@ class _Tunnel:
         now = describe(record, self._client.peer, self._side, self._worker)
         self._worker.observer.tcp_progress(now, record.bytes_in - told_in, record.bytes_out - told_out)
 
-    def _is_bulk(self, moved: int) -> bool:
-        """Whether the kernel should take over now; remembers it, so that the other direction stops as well."""
-        if moved >= SPLICE_AFTER_BYTES and not self._ends and not self._bulk:
-            self._bulk = self._client.spliceable() is not None and self._lease.spliceable() is not None
-        return self._bulk
-
-    async def _splice(self) -> None:
-        client, upstream = self._client.spliceable(), self._lease.spliceable()
-        assert client is not None
-        assert upstream is not None
+    async def _relay(self, client: EpollStream, upstream: EpollStream, in_ended: bool, out_ended: bool) -> None:
+        """Both directions by handlers of the two sockets; of one that has ended already, nothing more comes."""
         problem: Exception | None = None
         moved = Moved(self._record.bytes_in, self._record.bytes_out)
         async with trio.open_nursery() as nursery:
             nursery.start_soon(self._tell_spliced, moved)
             try:
-                await splice_rest(client, upstream, self._idle_s, moved)
+                await relay_plain(client, upstream, self._idle_s, moved, ended=(in_ended, out_ended))
             except UpstreamClosed:
                 self._closed = True
             except (StreamBroken, TimeoutError) as exc:

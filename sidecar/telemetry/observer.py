@@ -140,12 +140,14 @@ class Tally:
 
     Attributes:
         gone: Nobody reads this one any more: ask for another.
+        told: Who wants each such request in full besides; None: nobody.
     """
 
-    __slots__ = ("gone",)
+    __slots__ = ("gone", "told")
 
     def __init__(self) -> None:
         self.gone = False
+        self.told: Observer | None = None
 
     def observe(self, took_ms: float, received_bytes: int, sent_bytes: int, now_s: float) -> None:
         """Count one request."""
@@ -159,9 +161,10 @@ class _Tallies(Tally):
 
     __slots__ = ("_each",)
 
-    def __init__(self, each: tuple[Tally, ...]) -> None:
+    def __init__(self, each: tuple[Tally, ...], told: "Observer | None") -> None:
         super().__init__()
         self._each = each
+        self.told = told
 
     def observe(self, took_ms: float, received_bytes: int, sent_bytes: int, now_s: float) -> None:
         """See `Tally`."""
@@ -239,13 +242,16 @@ class Observers(Observer):
     def tally(self, done: RequestDone) -> Tally | None:
         """See `Observer`."""
         counting: list[Tally] = []
+        told: list[Observer] = []
         for observer in self.each:
             tally = observer.tally(done)
             if tally is None:
-                return None
-            if tally is not NO_TALLY:
+                told.append(observer)
+            elif tally is not NO_TALLY:
                 counting.append(tally)
-        return counting[0] if len(counting) == 1 else _Tallies(tuple(counting)) if counting else NO_TALLY
+        if not told:
+            return counting[0] if len(counting) == 1 else _Tallies(tuple(counting), None) if counting else NO_TALLY
+        return _Tallies(tuple(counting), told[0] if len(told) == 1 else Observers(tuple(told))) if counting else None
 
     def path_taken(self, path: str, why: str, count: int = 1) -> None:
         """See `Observer`."""

@@ -1,15 +1,15 @@
-"""Let the kernel move the bytes of a bulk flow between two plain sockets, without bringing them here.
+"""Move the bytes between two plain sockets, and let the kernel do it for a bulk flow, without bringing them here.
 
-Called by `proxy/tunnel.py` once a flow turned out to be bulk, and until both directions have ended. Bytes go from
-socket to socket through a pipe for each direction (splice(2)): half the processor time of copying. Synchronous handlers
-of the two streams do the work; the calling task only waits.
+Called by `proxy/tunnel.py`, until both directions have ended. A conversation is copied; a direction that moved a lot
+goes from socket to socket through a pipe (splice(2)): half the processor time of copying. Synchronous handlers of the
+two streams do the work; the calling task only waits.
 
 Rules: a direction is read again only when all it read before was taken, so that a slow reader stops its sender and at
 most PIPE_BYTES are under way; an end is forwarded as an end, a reset as a reset; a silence of both directions ends the
 flow; pipes are closed on every way out. Where the kernel refuses (no descriptor or pipe memory left, a socket that does
 not splice), the same handlers copy.
 
-Refuses TLS: its bytes must be encrypted here. And it must be given both directions still open.
+Refuses TLS: its bytes must be encrypted here.
 """
 
 import fcntl
@@ -31,6 +31,11 @@ PIPE_BYTES = 512 * 1024
 MAX_PIPES = 64
 
 
+# What one direction moves by copy before the kernel takes over: setting up two pipe ends costs as much as copying some
+# 100 KiB, and a conversation that never gets there gains nothing.
+SPLICE_AFTER_BYTES = 256 * 1024
+
+
 @dataclass(slots=True)
 class Moved:
     """Bytes that went through so far: `bytes_in` from the client to the upstream, `bytes_out` back."""
@@ -47,18 +52,30 @@ class UpstreamClosed(StreamBroken):
     """The upstream has ended, and then reset what it was sent: it had closed. The client was sent all that it said."""
 
 
-async def splice_rest(client: EpollStream, upstream: EpollStream, idle_s: float, moved: Moved) -> None:
+async def relay_plain(
+    client: EpollStream,
+    upstream: EpollStream,
+    idle_s: float,
+    moved: Moved,
+    *,
+    copied: int = SPLICE_AFTER_BYTES,
+    ended: tuple[bool, bool] = (False, False),
+) -> None:
     """Move bytes both ways until both directions have ended; `moved` counts on while it runs.
 
     Owns both streams meanwhile; what is queued on them goes first. Afterwards they are the caller's again, to be
     closed; on every way out but the orderly one and UpstreamClosed they were aborted, so that nobody takes a part for
     the whole.
 
+    Args:
+        copied: Bytes of each direction before the kernel takes over.
+        ended: Whether the client, the upstream have ended their direction, and the other side was told.
+
     Raises:
         StreamBroken: One side was reset; ClientBroken when it was the client, UpstreamClosed after the upstream's end.
         TimeoutError: Nothing moved for `idle_s` seconds.
     """
-    flow = _Flow(client, upstream, moved)
+    flow = _Flow(client, upstream, moved, copied, ended)
     try:
         await flow.run(idle_s)
     except UpstreamClosed:
@@ -97,22 +114,23 @@ class _Pipe:
 class _Way:
     """One direction. Every method may raise StreamBroken."""
 
-    __slots__ = ("_copies", "_from", "_held", "_pipe", "_tell", "_to", "ended")
+    __slots__ = ("_copies", "_from", "_held", "_pipe", "_tell", "_to", "_to_copy", "ended")
 
-    def __init__(self, source: EpollStream, to: EpollStream, tell: Callable[[int], None]) -> None:
+    def __init__(self, source: EpollStream, to: EpollStream, tell: Callable[[int], None], copied: int) -> None:
         self._from = source
         self._to = to
         self._tell = tell  # of bytes that the receiving side's kernel took
         self._pipe: _Pipe | None = None
         self._held = 0  # bytes in the pipe
         self._copies = False
+        self._to_copy = copied  # before it is bulk
         self.ended = False
 
     def on_readable(self) -> None:
         """Read once, and pass it on."""
         if self.ended or self._held or self._to.queued_bytes:
             self._from.raise_if_reset()  # nobody asked for data, so a hang-up is what there is to see
-        elif self._copies:
+        elif self._copies or self._to_copy > 0:
             self._copy()
         else:
             self._splice()
@@ -121,8 +139,13 @@ class _Way:
         """The receiving side takes bytes again."""
         if self._held:
             self._pass_on()
-        elif self._copies and not self.ended:
+        elif not self.ended:
             self._from.resume()
+
+    def on_blocked(self) -> None:
+        """The receiving side has not taken what was put."""
+        self._raise_if_lost()
+        self._from.pause()
 
     def close(self) -> None:
         """Give the pipe back, with whatever is in it."""
@@ -167,9 +190,9 @@ class _Way:
         if data == b"":
             self._end()
         elif data:
+            self._to_copy -= len(data)
             self._tell(len(data))
-            if not self._write(data):
-                self._from.pause()
+            self._to.put(data)
 
     def _write(self, data: bytes) -> bool:
         empty = self._to.write(data)
@@ -208,10 +231,11 @@ class _End:
         self._flow.take_turn(self._leads_here.on_room)
 
     def on_stale(self) -> None:
-        """See `Handler`: nothing is put here."""
+        """See `Handler`: nobody here cares whether a peer is silent."""
 
     def on_blocked(self) -> None:
-        """See `Handler`: nothing is put here."""
+        """See `Handler`."""
+        self._flow.take_turn(self._leads_here.on_blocked)
 
     def on_crashed(self) -> None:
         """See `Handler`."""
@@ -223,12 +247,15 @@ class _Flow:
 
     __slots__ = ("_client", "_done", "_failure", "_in", "_last_s", "_moved", "_out", "_upstream")
 
-    def __init__(self, client: EpollStream, upstream: EpollStream, moved: Moved) -> None:
+    def __init__(
+        self, client: EpollStream, upstream: EpollStream, moved: Moved, copied: int, ended: tuple[bool, bool]
+    ) -> None:
         self._client = client
         self._upstream = upstream
         self._moved = moved
-        self._in = _Way(client, upstream, self._moved_in)
-        self._out = _Way(upstream, client, self._moved_out)
+        self._in = _Way(client, upstream, self._moved_in, copied)
+        self._out = _Way(upstream, client, self._moved_out, copied)
+        self._in.ended, self._out.ended = ended
         self._done = trio.Event()
         self._failure: StreamBroken | None = None
         self._last_s = trio.current_time()
@@ -243,6 +270,11 @@ class _Flow:
         self._last_s = trio.current_time()
         self._client.handle_with(_End(self, self._in, self._out))
         self._upstream.handle_with(_End(self, self._out, self._in))
+        for way, source in ((self._in, self._client), (self._out, self._upstream)):
+            if way.ended:
+                source.pause()
+        if self._in.ended and self._out.ended:
+            return
         while not self._done.is_set():
             if trio.current_time() >= self._last_s + idle_s:
                 raise TimeoutError

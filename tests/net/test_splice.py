@@ -19,7 +19,7 @@ import trio
 from sidecar.transport import splice
 from sidecar.transport.epoll_stream import EpollStream
 from sidecar.transport.reactor import Reactor
-from sidecar.transport.splice import PIPE_BYTES, ClientBroken, Moved, UpstreamClosed, splice_rest
+from sidecar.transport.splice import PIPE_BYTES, ClientBroken, Moved, UpstreamClosed, relay_plain
 from sidecar.transport.stream import Peer, StreamBroken
 
 BLOCK = os.urandom(1 << 20)
@@ -33,13 +33,14 @@ class Relay:
     client: trio.socket.SocketType
     server: trio.socket.SocketType
     inner: tuple[EpollStream, EpollStream]
+    copied: int
     moved: Moved = field(default_factory=lambda: Moved(0, 0))
     over: trio.Event = field(default_factory=trio.Event)
     failure: BaseException | None = None
 
     async def serve(self, idle_s: float) -> None:
         try:
-            await splice_rest(*self.inner, idle_s, self.moved)
+            await relay_plain(*self.inner, idle_s, self.moved, copied=self.copied)
         except (StreamBroken, TimeoutError) as exc:
             self.failure = exc
         finally:
@@ -69,7 +70,11 @@ def open_files() -> int:
 
 @asynccontextmanager
 async def relay(
-    idle_s: float = 10, stream: type[EpollStream] = EpollStream, first: bytes = b"", buffer_bytes: int = 0
+    idle_s: float = 10,
+    stream: type[EpollStream] = EpollStream,
+    first: bytes = b"",
+    buffer_bytes: int = 0,
+    copied: int = 0,
 ) -> AsyncIterator[Relay]:
     """A running relay; checks afterwards that it ended, had no bug and left no descriptor."""
     before = open_files()
@@ -80,7 +85,7 @@ async def relay(
     inner = (stream(client_inner, reactor, Peer("client")), stream(upstream_inner, reactor, Peer("server")))
     if first:
         inner[1].write(first)
-    flow = Relay(trio.socket.from_stdlib_socket(client), trio.socket.from_stdlib_socket(server), inner)
+    flow = Relay(trio.socket.from_stdlib_socket(client), trio.socket.from_stdlib_socket(server), inner, copied)
     with trio.fail_after(30):
         async with trio.open_nursery() as nursery:
             nursery.start_soon(reactor.run)
@@ -303,7 +308,7 @@ async def test_cancelling_leaves_nothing() -> None:
         nursery.start_soon(reactor.run)
         client.send(BLOCK[:1000])
         with trio.move_on_after(0.1):
-            await splice_rest(*streams, 10, Moved(0, 0))
+            await relay_plain(*streams, 10, Moved(0, 0), copied=0)
         nursery.cancel_scope.cancel()
     assert all(stream.closed for stream in streams)
     client.close()
