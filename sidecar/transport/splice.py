@@ -245,7 +245,7 @@ class _End:
 class _Flow:
     """Both directions, and when they are over."""
 
-    __slots__ = ("_client", "_done", "_failure", "_in", "_last_s", "_moved", "_out", "_upstream")
+    __slots__ = ("_client", "_done", "_failure", "_in", "_last_s", "_moved", "_now", "_out", "_upstream")
 
     def __init__(
         self, client: EpollStream, upstream: EpollStream, moved: Moved, copied: int, ended: tuple[bool, bool]
@@ -258,7 +258,8 @@ class _Flow:
         self._in.ended, self._out.ended = ended
         self._done = trio.Event()
         self._failure: StreamBroken | None = None
-        self._last_s = trio.current_time()
+        self._now = trio.lowlevel.current_clock().current_time  # read for every buffer
+        self._last_s = self._now()
 
     async def run(self, idle_s: float) -> None:
         """Until both directions have ended. Raises StreamBroken, TimeoutError."""
@@ -322,8 +323,8 @@ class _Flow:
 
     def _moved_in(self, size: int) -> None:
         self._moved.bytes_in += size
-        self._last_s = trio.current_time()
+        self._last_s = self._now()
 
     def _moved_out(self, size: int) -> None:
         self._moved.bytes_out += size
-        self._last_s = trio.current_time()
+        self._last_s = self._now()
