@@ -4,6 +4,7 @@ windows that stay shut, messages without end. Each ends at its bound, and holds 
 
 import hashlib
 from collections.abc import Mapping
+from typing import Any
 
 import trio
 from h2.config import H2Configuration
@@ -206,6 +207,7 @@ SPARE_KIB = 4 * 1024  # the allocator's, and the victim's requests under way
 # Row 10
 
 _ENDLESS_BYTES = 32 * MIB
+UPLOAD_IDLE_S = 5.0
 
 
 async def oversize(site: Site, turn: Turn, number: int) -> None:
@@ -253,6 +255,25 @@ async def _endless_chunk(site: Site, turn: Turn) -> None:
                 pass
     # Sockets' buffers of loopback take some MiB by themselves.
     turn.expect(sent < _ENDLESS_BYTES, "32 MiB to a service that reads nothing were taken")
+
+
+def _soon_idle(http1: int, http2_port: int, tcp: int) -> tuple[dict[str, Any], ...]:
+    """An endpoint may take nothing of an upload for UPLOAD_IDLE_S.
+
+    By default it may for minutes, and as long nobody knows that a client has left whose end waits behind bytes that it
+    could not send: its kernel goes on asking for room.
+    """
+    del http1, http2_port, tcp
+    policy: dict[str, Any] = {
+        "apiVersion": "sidecar-mesh.dev/v1alpha1",
+        "kind": "TrafficPolicy",
+        "metadata": {"name": "soon-idle", "namespace": "shop"},
+        "spec": {
+            "targetRefs": [{"group": "", "kind": "Service", "name": "hostile"}],
+            "timeouts": {"streamIdle": f"{UPLOAD_IDLE_S:g}s"},
+        },
+    }
+    return (policy,)
 
 
 # Row 17
@@ -364,7 +385,8 @@ _SIZED = Behaviours(http1=_sized)
 _DEAF = Behaviours(http1=_deaf)
 
 SLOW = (
-    Attack("10", "oversize", "431, 414; memory bounded", oversize, _at_most(256), _SIZED, units_per_s=2000),
+    Attack("10", "oversize", "431, 414; memory bounded", oversize, _at_most(256), _SIZED, units_per_s=2000,
+           documents=_soon_idle),
     Attack("11", "slow-heads", "408 in 10 s", slow_heads, _at_most(64), connections=_many, at_least_s=20, more=_bounds),
     Attack("11", "slow-bodies", "408 below 1 KiB/s", slow_bodies, _at_most(128), _DEAF, connections=_many,
            at_least_s=40, more=_bounds),

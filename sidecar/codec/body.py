@@ -16,6 +16,10 @@ class BodyReader(Protocol):
 
     ends_by_close: bool
 
+    @property
+    def owed_bytes(self) -> int:
+        """How many bytes at least are to come."""
+
     def read(self, data: bytes, events: list[Event]) -> bytes | None:
         """Append the events of `data`; return the bytes beyond the end, or None while more is to come."""
 
@@ -28,6 +32,11 @@ class CountedBody:
 
     def __init__(self, length: int) -> None:
         self._left = length
+
+    @property
+    def owed_bytes(self) -> int:
+        """See `BodyReader`."""
+        return self._left
 
     def read(self, data: bytes, events: list[Event]) -> bytes | None:
         size = len(data)
@@ -47,6 +56,7 @@ class BodyUntilClose:
 
     __slots__ = ()
     ends_by_close = True
+    owed_bytes = 0
 
     def read(self, data: bytes, events: list[Event]) -> bytes | None:
         if data:

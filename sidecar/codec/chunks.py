@@ -59,6 +59,11 @@ class ChunkedBody:
         self._trailing = False  # the last chunk was seen
         self._scanned = 0  # bytes of `_held` that are known to hold no end of the trailers
 
+    @property
+    def owed_bytes(self) -> int:
+        """See `BodyReader`."""
+        return self._left + 1  # a line at least follows, of which a part may be here
+
     def read(self, data: bytes, events: list[Event]) -> bytes | None:
         """See `BodyReader`."""
         if self._trailing:

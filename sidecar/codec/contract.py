@@ -45,6 +45,10 @@ class ServerCodec(Protocol):
         """True if the client said `TE: trailers`."""
 
     @property
+    def owed_bytes(self) -> int:
+        """How many bytes at least the client has to send to complete the request; 0 when it is."""
+
+    @property
     def keep_alive(self) -> bool:
         """After the exchange: True if the connection may carry the next request."""
 

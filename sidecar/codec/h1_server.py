@@ -73,6 +73,11 @@ class H1Server:
         return self._request is not None and b"trailers" in nominated(self._request.get(b"te"))
 
     @property
+    def owed_bytes(self) -> int:
+        """See `ServerCodec`."""
+        return self._body.owed_bytes if self._body is not None else 0
+
+    @property
     def keep_alive(self) -> bool:
         """See `ServerCodec`."""
         return self._over and not self._last and (bool(self._held) or not self._ended)

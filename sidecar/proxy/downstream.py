@@ -84,6 +84,9 @@ class Downstream(Protocol):
     def watch_hangup(self, callback: Callable[[], None] | None) -> None:
         """Call `callback` once if the client is found gone while nobody reads."""
 
+    def look(self) -> None:
+        """Look, while nobody reads, if the client has ended inside its request. Raises ProxyError CLIENT_GONE."""
+
     def spliceable(self) -> EpollStream | None:
         """In a tunnel: the socket, when its bytes are the tunnel's bytes as they are."""
 
@@ -209,6 +212,12 @@ class Http1Downstream:
     def watch_hangup(self, callback: Callable[[], None] | None) -> None:
         """See `Downstream`."""
         self.stream.watch_hangup(callback)
+
+    def look(self) -> None:
+        """See `Downstream`. An end behind unread bytes is none if they may be the rest: clients may half-close."""
+        last_bytes = self.stream.last_bytes
+        if last_bytes is not None and last_bytes < self.codec.owed_bytes:
+            raise ProxyError(CLIENT_GONE, "the client closed the connection inside the request body")
 
     def spliceable(self) -> EpollStream | None:
         """See `Downstream`."""

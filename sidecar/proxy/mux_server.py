@@ -102,6 +102,9 @@ class Http2Downstream(MuxEnd):
         self._codec.reset(self.number, INTERNAL_ERROR)
         self.link.write()
 
+    def look(self) -> None:
+        """See `Downstream`; the connection is always read."""
+
     def spliceable(self) -> EpollStream | None:
         """See `Downstream`; the tunnel's bytes are framed."""
         return None

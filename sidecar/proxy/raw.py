@@ -124,6 +124,9 @@ class RawDownstream:
         """See `Downstream`."""
         self.stream.watch_hangup(callback)
 
+    def look(self) -> None:
+        """See `Downstream`; a tunnel has no request to be inside of."""
+
     def spliceable(self) -> EpollStream | None:
         """See `Downstream`."""
         return plain_stream(self.stream)

@@ -20,6 +20,8 @@ from sidecar.proxy.upstream import Lease
 from sidecar.proxy.worker import Worker
 from sidecar.routing.plan import RoutePlan
 
+LOOK_S = 1.0  # while an endpoint takes nothing: how often the client is looked at
+
 
 class Upload:
     """One request's body.
@@ -68,9 +70,7 @@ class Upload:
         try:
             while not record.body_complete and record.lease is lease:
                 await self._take_piece(lease)
-                with trio.move_on_after(self._idle_s()) as waiting:
-                    await lease.push()
-                if waiting.cancelled_caught:
+                if not await self._taken(lease):
                     self.trying.cancel()  # the endpoint takes nothing of the body any more
                     return
                 self._credit()
@@ -78,6 +78,22 @@ class Upload:
             if exc.fault.side is Side.CLIENT:
                 record.fault = exc.fault
                 self._request.cancel()
+
+    async def _taken(self, lease: Lease) -> bool:
+        """Wait until the endpoint took what was put. False: not as long as a stream may idle.
+
+        Meanwhile the client is not read, so that its end, behind what it sent, would go unseen as long.
+        """
+        until_s = self._worker.now() + self._idle_s()
+        while True:
+            look_s = min(until_s, self._worker.now() + LOOK_S)
+            with trio.CancelScope(deadline=look_s) as waiting:
+                await lease.push()
+            if not waiting.cancelled_caught:
+                return True
+            if look_s == until_s:
+                return False
+            self._client.look()
 
     def _credit(self) -> None:
         if self._owed:

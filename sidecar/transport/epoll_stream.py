@@ -24,6 +24,7 @@ from sidecar.transport.stream import Peer, Stream, StreamBroken
 
 _LINGER_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with zero time: close() sends RST
 _NO_BYTES = bytes(4)  # where the kernel writes its int
+_CLOSE_WAIT = 8  # of `tcpi_state`, the first byte of TCP_INFO: the peer has ended its direction, we have not
 _READ = select.EPOLLIN
 _BAD_END = select.EPOLLHUP | select.EPOLLERR
 _SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
@@ -62,6 +63,17 @@ class EpollStream(Stream):
         except OSError:
             return self.queued_bytes
         return self.queued_bytes + int.from_bytes(held, sys.byteorder)
+
+    @property
+    def last_bytes(self) -> int | None:
+        """See `Stream`: what is in the kernel's buffer, once the connection's state says that the peer's end is."""
+        try:
+            if self._sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_INFO, 1)[0] != _CLOSE_WAIT:
+                return None
+            held = fcntl.ioctl(self._fd, termios.FIONREAD, _NO_BYTES)
+        except OSError:
+            return None  # no TCP, or gone already
+        return int.from_bytes(held, sys.byteorder)
 
     @property
     def fd(self) -> int:
@@ -259,6 +271,12 @@ class TlsStream(EpollStream):
     def half_closes(self) -> bool:
         """CPython cannot half-close TLS: what the peer sends after our close_notify is lost."""
         return False
+
+    @property
+    def last_bytes(self) -> int | None:
+        """See `Stream`."""
+        held = super().last_bytes
+        return None if held is None else held + self._tls.pending()
 
     @property
     def tls(self) -> ssl.SSLSocket:

@@ -99,6 +99,11 @@ class MemoryStream(Stream):
         self._outbound = outbound
         self._interest = _Interest()
 
+    @property
+    def last_bytes(self) -> int | None:
+        """See `Stream`."""
+        return self._inbound.held if self._inbound.ended else None
+
     def _recv(self) -> bytes | None:
         pipe = self._inbound
         if pipe.reset and not pipe.chunks:

@@ -129,6 +129,14 @@ class Stream:
         return self.queued_bytes
 
     @property
+    def last_bytes(self) -> int | None:
+        """How many bytes at most are left to be read before the peer's end, if that has come; None: not that we know.
+
+        For somebody who does not read now, and has to know if anything can still follow. TLS counts its framing, too.
+        """
+        return None
+
+    @property
     def half_closes(self) -> bool:
         """True if one direction can end while the other goes on (`send_eof`)."""
         return True

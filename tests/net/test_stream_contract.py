@@ -352,6 +352,23 @@ async def test_what_came_before_a_failed_write_can_be_read_and_its_end_is_no_ord
             await here.receive()
 
 
+@pytest.mark.parametrize("kind", IMPLEMENTATIONS)
+async def test_an_end_behind_bytes_that_nobody_read_is_known_with_their_number(kind: str) -> None:
+    async with IMPLEMENTATIONS[kind]() as (here, there, _):
+        assert there.last_bytes is None
+        await here.send(b"x" * 1000)
+        assert there.last_bytes is None
+        here.close()
+        await trio.testing.wait_all_tasks_blocked(0.01)
+        left = there.last_bytes
+        assert left is not None
+        assert left >= 1000
+        assert left == 1000 or kind == "TLS"
+        assert await there.receive() == b"x" * 1000
+        assert there.last_bytes is not None
+        assert there.last_bytes <= (100 if kind == "TLS" else 0)  # what its framing takes
+
+
 @pytest.mark.parametrize("kind", ["sockets", "memory"])
 async def test_half_close_ends_one_direction_only(kind: str) -> None:
     async with IMPLEMENTATIONS[kind]() as (here, there, _):

@@ -1,5 +1,6 @@
 """Request bodies under way on virtual time: tries that fail while the client is still sending."""
 
+import pytest
 import trio
 from h2.config import H2Configuration
 from h2.connection import H2Connection
@@ -10,6 +11,7 @@ from sidecar.model.clusters import Protocol, Service, ServicePort
 from sidecar.model.policies import Retries, Timeouts, TrafficPolicy
 from sidecar.model.snapshot import Resource
 from sidecar.proxy.fast_request import BODY_WAIT_S
+from sidecar.proxy.upload import LOOK_S
 from sidecar.transport.memory import MemoryStream
 from sidecar.transport.stream import StreamBroken
 from tests.support.mesh import ORDERS, PORT, MemoryMesh
@@ -167,6 +169,76 @@ async def test_an_endpoint_that_takes_nothing_of_a_body_ends_the_try(autojump_cl
         assert answer.startswith(b"HTTP/1.1 504 ")
         assert trio.current_time() < 20
         nursery.cancel_scope.cancel()
+
+
+LARGE = 1 << 20
+FRAMINGS = {
+    "length": (b"PUT / HTTP/1.1\r\nHost: orders\r\nContent-Length: %d\r\n\r\n" % LARGE, b""),
+    "chunk": (HEAD + b"%x\r\n" % LARGE, b"\r\n0\r\n\r\n"),
+}
+
+
+async def blocked(stream: MemoryStream, head: bytes, end: bytes, size: int) -> None:
+    """Send as much of a request as is taken, and leave the rest queued."""
+    stream.write(head + bytes(size) + end)
+    await trio.sleep(5)
+    assert stream.queued_bytes
+
+
+@pytest.mark.parametrize("how", ["ended", "reset"])
+@pytest.mark.parametrize("framing", FRAMINGS)
+async def test_a_client_that_left_inside_a_blocked_upload_is_noticed(
+    framing: str, how: str, autojump_clock: MockClock
+) -> None:
+    """Nobody reads it, and what it sent before is in front of its end: only that this cannot be all of it tells."""
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        kept: list[MemoryStream] = []
+        mesh.network.listen("a:8080", kept.append)
+        mesh.configure(["a"])
+        stream = mesh.network.dial("proxy:1")
+        await blocked(stream, FRAMINGS[framing][0], b"", LARGE - 1)
+        if how == "ended":
+            stream.close()
+            await trio.sleep(LOOK_S + 0.1)
+        else:
+            stream.abort()
+            await trio.sleep(0.1)
+
+        assert [done.flags for done in mesh.told.done] == ["DC"]
+        assert [stream.twin is None or stream.twin.closed for stream in kept] == [True]
+        assert mesh.in_flight() == 0
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("framing", FRAMINGS)
+async def test_a_client_that_sent_all_and_half_closed_waits_as_long_as_any(
+    framing: str, autojump_clock: MockClock
+) -> None:
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        kept: list[MemoryStream] = []
+        mesh.network.listen("a:8080", kept.append)
+        mesh.configure(["a"])
+        head, end = FRAMINGS[framing]
+        stream = mesh.network.dial("proxy:1")
+        await blocked(stream, head, end, LARGE)
+        stream.send_eof()
+        nursery.start_soon(answer_late, kept[0], LARGE)
+
+        assert b" 200 OK" in await read_all(stream)
+        assert [done.flags for done in mesh.told.done] == ["-"]
+        nursery.cancel_scope.cancel()
+
+
+async def answer_late(stream: MemoryStream, size: int) -> None:
+    """Read nothing for a minute, then slowly, and answer."""
+    await trio.sleep(60)
+    got = b""
+    while len(got) < size:
+        await trio.sleep(0.1)
+        got += await stream.receive()
+    await stream.send(b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")
 
 
 async def test_the_end_of_a_request_leaves_with_its_last_bytes(autojump_clock: MockClock) -> None:
