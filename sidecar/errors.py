@@ -29,6 +29,7 @@ class Fault:
             double an effect, whatever its method (RFC 9110 section 9.2.2).
         sentence: What happened, in plain words, without a full stop.
         limit: The setting of `limits` that was reached, for the counter; "" for none.
+        cut_off: The request was not even looked at, by an endpoint that is in order: no attempt, and nobody's failure.
     """
 
     flag: str
@@ -37,6 +38,7 @@ class Fault:
     upstream_untouched: bool
     sentence: str
     limit: str = ""
+    cut_off: bool = False
 
     def saying(self, sentence: str) -> "Fault":
         """The same row with a sentence that names this case's peers, limits and values."""
@@ -55,6 +57,9 @@ NO_IDENTITY = Fault("UF", Side.SELF, 503, True, "this sidecar has no identity fo
 UPSTREAM_CLOSED = Fault("UC", Side.UPSTREAM, 503, False, "the endpoint closed the connection before it answered")
 UPSTREAM_RESET = Fault("UR", Side.UPSTREAM, 503, False, "the endpoint reset the connection before it answered")
 UPSTREAM_REFUSED = Fault("UR", Side.UPSTREAM, 503, True, "the endpoint refused the stream unread")
+UPSTREAM_CUT_OFF = Fault(
+    "UR", Side.UPSTREAM, 503, True, "the endpoint ended the connection before it looked at the stream", cut_off=True
+)
 UPSTREAM_PROTOCOL = Fault("UPE", Side.UPSTREAM, 502, False, "the endpoint's answer was not valid HTTP")
 REQUEST_TIMEOUT = Fault("UT", Side.SELF, 504, False, "the service did not answer in time")
 TRY_TIMEOUT = Fault("UT", Side.SELF, 504, False, "the endpoint did not answer within the time of one try")

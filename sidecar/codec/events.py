@@ -63,12 +63,14 @@ class Reset:
         untouched: The upstream provably did not take the request (REFUSED_STREAM, or above GOAWAY's last stream).
         sentence: Who gave it up and why, without a full stop.
         code: RFC 9113 section 7.
+        cut_off: It was not even looked at: the upstream has ended a connection of which it took other streams.
     """
 
     untouched: bool
     sentence: str = "the stream was reset"
     code: int = 0
     stream: int = 1
+    cut_off: bool = False
 
 
 @dataclass(slots=True)

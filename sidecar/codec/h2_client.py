@@ -134,7 +134,8 @@ class H2Client(H2Mux):
 
     def _peer_goes_away(self, last: int, code: int, events: list[Event]) -> None:
         sentence = f"the endpoint goes away ({code_name(code)})"
+        cut_off = last > 0  # who takes nothing at all of a connection refuses whatever comes
         for stream in [each for each in self._streams.values() if each.number > last and not each.got_end]:
             self._write_reset(stream, CANCEL)
             self._drop(stream)
-            events.append(Reset(True, sentence, code, stream.number))
+            events.append(Reset(True, sentence, code, stream.number, cut_off))

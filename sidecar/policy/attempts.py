@@ -66,6 +66,7 @@ class Exchange:
     Attributes:
         probes: `current` was ejected when it was picked: nobody better was there.
         refused: A try was refused unread: the next such asks the budget.
+        cut_offs: Tries that a GOAWAY cut off; see policy/retry.py.
         replayable: The caller clears it when more of the body was sent than is kept.
     """
 
@@ -73,6 +74,7 @@ class Exchange:
     current: EndpointLive | None = None
     probes = False
     refused = False
+    cut_offs = 0
     denied: GiveUp | None = None
     ejected: outlier.Ejected | None = None
     replayable = True
@@ -212,12 +214,16 @@ def outcome(exchange: Exchange, result: Failure | None, now_s: float, rng: Rando
         attempt=exchange.attempt,
         replayable=exchange.replayable,
         refused_before=exchange.refused,
+        cut_off_before=exchange.cut_offs,
         budget=lambda: budget.take_retry(exchange.cluster.budget, exchange.policy.retries.budget, now_s),
         now_s=now_s,
         ends_at_s=exchange.ends_at_s,
         rng=rng,
     )
-    exchange.refused = exchange.refused or retry.refused_unread(result)
+    if retry.cut_off(result):
+        exchange.cut_offs = min(exchange.cut_offs + 1, retry.CUT_OFF_MAX)
+    elif retry.refused_unread(result):
+        exchange.refused = True
     if isinstance(verdict, GiveUp):
         exchange.denied = verdict
         exchange.over = Answer(result.fault, verdict)
@@ -243,7 +249,7 @@ def ended(exchange: Exchange, result: Failure | None, now_s: float, rng: Random)
 
 
 def _record(exchange: Exchange, live: EndpointLive, result: Failure | None, now_s: float, rng: Random) -> None:
-    if _ours(result):
+    if _blames_nobody(result):
         return
     ok = result is None or _blameless(result)
     policy = exchange.policy
@@ -252,10 +258,14 @@ def _record(exchange: Exchange, live: EndpointLive, result: Failure | None, now_
     )
 
 
-def _ours(result: Failure | None) -> bool:
-    """True for a failure that says nothing about the endpoint: our own limits, no identity yet. A timeout does."""
+def _blames_nobody(result: Failure | None) -> bool:
+    """True for a failure that says nothing about the endpoint. A timeout does.
+
+    Our own limits, no identity yet; and one GOAWAY cuts off many, whose endpoint is in order (it ends old connections)
+    or, if it ends itself, is going to refuse the next.
+    """
     fault = result.fault if result is not None else None
-    return fault is not None and fault.side is Side.SELF and fault.flag != "UT"
+    return fault is not None and (fault.cut_off or (fault.side is Side.SELF and fault.flag != "UT"))
 
 
 def _blameless(result: Failure) -> bool:

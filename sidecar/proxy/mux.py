@@ -181,7 +181,7 @@ class MuxOwner(Protocol):
         """All events of one read were given."""
 
 
-Blame = Callable[[str, bool], ProxyError]
+Blame = Callable[[Reset], ProxyError]
 
 
 class MuxLink:
@@ -190,8 +190,7 @@ class MuxLink:
     Attributes:
         ends: By stream number.
         starved: Those that wait for room to send.
-        blame: Makes the problem of a lost stream out of a sentence and whether the request was untouched: the client's
-            fault, or the endpoint's.
+        blame: Makes the problem of a lost stream out of its reset, ours too: the client's fault, or the endpoint's.
     """
 
     __slots__ = ("_asked_at", "_gate", "_now", "_observer", "_ping_s", "_pong_s", "_taken", "_taken_s", "_waiting",
@@ -277,7 +276,7 @@ class MuxLink:
             try:
                 await self.stream.settle()
             except StreamBroken as exc:
-                raise self.blame(str(exc), False) from None
+                raise self.blame(Reset(False, str(exc))) from None
 
     async def bid_farewell(self) -> None:
         """After `read`: let the last bytes arrive."""
@@ -287,7 +286,7 @@ class MuxLink:
 
     def stuck(self, sentence: str) -> ProxyError:
         """The problem of a peer that takes nothing for as long as it may."""
-        return ProxyError(replace(self.blame(sentence, False).fault, limit="writeProgress"))
+        return ProxyError(replace(self.blame(Reset(False, sentence)).fault, limit="writeProgress"))
 
     def forget(self, end: MuxEnd) -> None:
         """The exchange of this stream is over."""
@@ -306,7 +305,7 @@ class MuxLink:
             if end is None:
                 owner.on_event(event)
             elif isinstance(event, Reset):
-                end.lose(self.blame(event.sentence, event.untouched))
+                end.lose(self.blame(event))
             else:
                 end.take(event)
                 woken[event.stream] = end
@@ -358,4 +357,4 @@ class MuxLink:
 
     def _lose_all(self, why: str) -> None:
         for end in list(self.ends.values()):
-            end.lose(self.blame(why, False))
+            end.lose(self.blame(Reset(False, why)))

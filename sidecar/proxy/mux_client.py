@@ -10,8 +10,15 @@ from collections.abc import Callable, Iterable
 import trio
 
 from sidecar.codec.contract import CANCEL, MuxClient
-from sidecar.codec.events import Event
-from sidecar.errors import TLS_FAILED, UPSTREAM_PROTOCOL, UPSTREAM_REFUSED, UPSTREAM_RESET, ProxyError
+from sidecar.codec.events import Event, Reset
+from sidecar.errors import (
+    TLS_FAILED,
+    UPSTREAM_CUT_OFF,
+    UPSTREAM_PROTOCOL,
+    UPSTREAM_REFUSED,
+    UPSTREAM_RESET,
+    ProxyError,
+)
 from sidecar.model.bootstrap import ProcessLimits
 from sidecar.model.clusters import Endpoint
 from sidecar.model.messages import RequestHead
@@ -105,10 +112,10 @@ class MuxUpstream:
     def _idle_until(self) -> float:
         return -math.inf if self.codec.draining and not self.link.ends and not self.promised else math.inf
 
-    def _blame(self, sentence: str, untouched: bool) -> ProxyError:
-        where = f"endpoint {self.endpoint.id} at {self.endpoint.address}"
-        if untouched:
-            return ProxyError(UPSTREAM_REFUSED, f"{where}: {sentence}")
+    def _blame(self, reset: Reset) -> ProxyError:
+        where, sentence = f"endpoint {self.endpoint.id} at {self.endpoint.address}", reset.sentence
+        if reset.untouched:
+            return ProxyError(UPSTREAM_CUT_OFF if reset.cut_off else UPSTREAM_REFUSED, f"{where}: {sentence}")
         if not self.heard.is_set() and "alert" in sentence.lower():
             # In TLS 1.3 the server judges our certificate after our side is done: its refusal arrives as an answer.
             return ProxyError(TLS_FAILED, f"{where} refused our certificate: {sentence}")
@@ -212,13 +219,13 @@ class MuxLease(MuxEnd):
             self._start(end=False)
 
     def _start(self, *, end: bool) -> None:
-        """Send the head. Raises ProxyError UPSTREAM_REFUSED when the connection takes no more streams."""
+        """Send the head. Raises ProxyError UPSTREAM_CUT_OFF when the connection takes no more streams."""
         connection, head = self._connection, self._head
         assert head is not None
         self._head = None
         try:
             if connection.codec.room <= 0 or self.link.stream.closed or self.link.stream.broken:
-                raise ProxyError(UPSTREAM_REFUSED, f"the connection to endpoint {self.endpoint.id} is about to end")
+                raise ProxyError(UPSTREAM_CUT_OFF, f"the connection to endpoint {self.endpoint.id} is about to end")
             self.number = connection.codec.send_request(head, end=end, wants_trailers=self._wants_trailers)
         except ValueError as exc:
             self._never_began()

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterable
 import trio
 
 from sidecar.codec.contract import CANCEL, MuxServer
-from sidecar.codec.events import Chunk, End, Event, Head, Trailers
+from sidecar.codec.events import Chunk, End, Event, Head, Reset, Trailers
 from sidecar.errors import CLIENT_GONE, UPSTREAM_PROTOCOL, ProxyError
 from sidecar.model.messages import RequestHead, ResponseHead
 from sidecar.proxy import exchange
@@ -234,6 +234,5 @@ class _Connection:
         self._link.nudge()
 
 
-def _client_gone(sentence: str, untouched: bool) -> ProxyError:
-    del untouched
-    return ProxyError(CLIENT_GONE, f"the client left: {sentence}")
+def _client_gone(reset: Reset) -> ProxyError:
+    return ProxyError(CLIENT_GONE, f"the client left: {reset.sentence}")

@@ -63,7 +63,8 @@ class Lease(Protocol):
         """Wait for more of the answer; there need not be an event after it.
 
         Raises:
-            ProxyError: UPSTREAM_RESET, UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_PROTOCOL, TLS_FAILED.
+            ProxyError: UPSTREAM_RESET, UPSTREAM_CLOSED, UPSTREAM_REFUSED, UPSTREAM_CUT_OFF, UPSTREAM_PROTOCOL,
+                TLS_FAILED.
         """
 
     def credit(self, size: int) -> None:

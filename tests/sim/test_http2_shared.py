@@ -4,7 +4,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from sidecar.model.policies import Limits, Retries, Timeouts, TrafficPolicy
+from sidecar.model.policies import Ejection, Limits, Retries, Timeouts, TrafficPolicy
 from tests.support.http2_peers import Call, Client, Http2Mesh, Message, ok
 
 HELD_S = 5.0
@@ -155,6 +155,32 @@ async def test_a_goaway_that_cuts_off_more_than_the_retry_budget_loses_nothing(a
         mesh.configure(["a"])
         assert statuses(await ask(mesh, 90, "POST", b"x")) == {200: 90}  # the budget has 18 + 30
         assert [sum(call.peer is each for call in app.calls) for each in app.connections] == [90, 80]
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_request_that_goaways_cut_off_again_and_again_is_not_lost_and_nobody_is_ejected(
+    autojump_clock: MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        mesh = Http2Mesh(nursery)
+
+        async def takes_one(call: Call) -> None:
+            """Of each connection, but for the sixth: what came meanwhile is not taken."""
+            await call.arrived()
+            await trio.sleep(1)
+            if call.peer is app.connections[-1] and len(app.connections) == 6:
+                await call.answer()
+            elif call.number == 1:
+                await call.answer()
+                call.peer.go_away(1)
+
+        app = mesh.http2("a", takes_one)
+        policy = TrafficPolicy(ejection=Ejection(consecutive_failures=1, max_percent=100))
+        mesh.configure(["a"], policy)
+        assert statuses(await ask(mesh, 20, "POST", b"x")) == {200: 20}  # the last are cut off five times
+        assert [sum(call.peer is each for call in app.calls) for each in app.connections] == [20, 19, 18, 17, 16, 15]
+        assert mesh.told.ejections == []
+        assert mesh.in_flight() == 0
         nursery.cancel_scope.cancel()
 
 

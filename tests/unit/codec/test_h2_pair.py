@@ -351,11 +351,21 @@ def test_goaway_tells_which_requests_were_left_alone() -> None:
     events, asked = pair.pump()
 
     assert asked == []
-    assert [(event.stream, event.untouched) for event in events if isinstance(event, Reset)] == [(second, True)]
+    resets = [event for event in events if isinstance(event, Reset)]
+    assert [(event.stream, event.untouched, event.cut_off) for event in resets] == [(second, True, True)]
     pair.server.send_head(first, ResponseHead(204, []), end=True)
     assert [type(event) for event in pair.pump()[0]] == [Head, End]
     with pytest.raises(ValueError, match="no stream can begin"):
         pair.client.send_request(get(), end=True)
+
+
+def test_a_goaway_that_takes_no_stream_at_all_refuses() -> None:
+    pair = Pair()
+    pair.pump()
+    pair.server.go_away(at_once=True)
+    number = pair.client.send_request(get(), end=True)
+    resets = [event for event in pair.pump()[0] if isinstance(event, Reset)]
+    assert [(event.stream, event.untouched, event.cut_off) for event in resets] == [(number, True, False)]
 
 
 def test_a_refused_stream_was_left_alone() -> None:
@@ -366,6 +376,7 @@ def test_a_refused_stream_was_left_alone() -> None:
     (reset,) = pair.pump()[0]
     assert isinstance(reset, Reset)
     assert reset.untouched
+    assert not reset.cut_off
     assert "REFUSED_STREAM" in reset.sentence
 
 

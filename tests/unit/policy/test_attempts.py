@@ -14,6 +14,7 @@ from sidecar.errors import (
     NO_IDENTITY,
     OVERFLOW,
     QUEUE_TIMEOUT,
+    UPSTREAM_CUT_OFF,
     UPSTREAM_PROTOCOL,
     UPSTREAM_REFUSED,
     UPSTREAM_RESET,
@@ -33,7 +34,7 @@ from sidecar.model.policies import (
 )
 from sidecar.policy import attempts
 from sidecar.policy.attempts import Answer, Exchange, Step, Try, Wait
-from sidecar.policy.retry import Failure, GiveUp
+from sidecar.policy.retry import CUT_OFF_MAX, Failure, GiveUp
 
 KEY = ClusterKey(ServiceKey("shop", "orders"), 8080)
 RESET = Failure(UPSTREAM_RESET, None, False)
@@ -356,19 +357,41 @@ def test_retries_stay_within_the_budget() -> None:
 
 
 NO_BUDGET = TrafficPolicy(retries=Retries(attempts=5, budget=BudgetPolicy(percent=0, min_per_second=0)))
-CUT_OFF = Failure(UPSTREAM_REFUSED, None, True)
+UNREAD = Failure(UPSTREAM_REFUSED, None, True)
+CUT_OFF = Failure(UPSTREAM_CUT_OFF, None, True)
 
 
-def test_what_a_goaway_cut_off_is_sent_again_though_nothing_of_the_budget_is_left() -> None:
+@pytest.mark.parametrize("failures", [[UNREAD], [CUT_OFF], [CUT_OFF] * CUT_OFF_MAX, [UNREAD, *[CUT_OFF] * CUT_OFF_MAX]])
+def test_what_was_not_read_is_sent_again_though_nothing_of_the_budget_is_left(failures: list[Failure]) -> None:
     machine = Machine(["a"], NO_BUDGET)
     for _ in range(100):
-        assert machine.play(machine.start(b"POST"), [CUT_OFF, None])[1] == Answer(None, None)
+        assert machine.play(machine.start(b"POST"), [*failures, None])[1] == Answer(None, None)
 
 
-def test_a_request_is_spared_the_budget_once() -> None:
+def test_a_request_is_spared_the_budget_once_for_refusals_and_a_few_times_for_goaways() -> None:
     machine = Machine(policy=NO_BUDGET)
-    assert machine.play(machine.start(), [CUT_OFF, CUT_OFF])[1] == Answer(UPSTREAM_REFUSED, GiveUp.BUDGET)
-    assert machine.play(machine.start(), [CUT_OFF, RESET])[1] == Answer(UPSTREAM_RESET, GiveUp.BUDGET)
+    assert machine.play(machine.start(), [UNREAD, UNREAD])[1] == Answer(UPSTREAM_REFUSED, GiveUp.BUDGET)
+    assert machine.play(machine.start(), [UNREAD, RESET])[1] == Answer(UPSTREAM_RESET, GiveUp.BUDGET)
+    assert machine.play(machine.start(), [CUT_OFF, UNREAD, RESET])[1] == Answer(UPSTREAM_RESET, GiveUp.BUDGET)
+    too_many = [CUT_OFF] * (CUT_OFF_MAX + 1)
+    assert machine.play(machine.start(), too_many)[1] == Answer(UPSTREAM_CUT_OFF, GiveUp.BUDGET)
+
+
+def test_goaways_leave_a_request_all_its_tries() -> None:
+    machine = Machine(["a"])
+    tried, answer = machine.play(machine.start(), [CUT_OFF, CUT_OFF, RESET, CUT_OFF, RESET, RESET])
+    assert (len(tried), answer) == (6, Answer(UPSTREAM_RESET, GiveUp.ATTEMPTS))
+
+
+def test_a_goaway_says_nothing_about_its_endpoint() -> None:
+    machine = Machine(["a", "b"], TrafficPolicy(ejection=Ejection(consecutive_failures=2)))
+    lives = machine.live.cluster(KEY).endpoints
+    for _ in range(20):
+        machine.play(machine.start(), [CUT_OFF, CUT_OFF, None])
+        assert [live.ejected_until_s for live in lives.values()] == [0.0, 0.0]
+    lives["a"].failures = lives["b"].failures = 1
+    machine.play(machine.start(), [CUT_OFF, CUT_OFF, CUT_OFF, UNREAD, None])
+    assert sum(live.ejected_until_s > 0.0 for live in lives.values()) == 1  # a refusal does
 
 
 def test_dials_that_failed_are_not_spared_it() -> None:
@@ -378,7 +401,7 @@ def test_dials_that_failed_are_not_spared_it() -> None:
 
 RESULTS = st.sampled_from(
     [None, RESET, REFUSED, Failure(None, 503, False), Failure(None, 503, True), Failure(None, 500, False),
-     Failure(UPSTREAM_PROTOCOL, None, False), CUT_OFF]
+     Failure(UPSTREAM_PROTOCOL, None, False), UNREAD, CUT_OFF]
 )  # fmt: skip
 
 
@@ -398,7 +421,8 @@ def test_whatever_happens_it_ends_and_gives_everything_back(
     attempts.finish(exchange)
     cluster = machine.live.cluster(KEY)
 
-    assert len(tried) <= extra + 1 + (extra > 0 and CUT_OFF in results[: len(tried)])
+    cut_off = min(CUT_OFF_MAX, results[: len(tried)].count(CUT_OFF))
+    assert len(tried) <= extra + 1 + (extra > 0 and cut_off + (UNREAD in results[: len(tried)]))
     assert all(one != other for one, other in pairwise(tried)) or len(names) == 1
     assert cluster.in_flight == 0
     assert all(live.in_flight == 0 for live in cluster.endpoints.values())

@@ -196,6 +196,7 @@ def ask(failure: Failure, *on: str, method: bytes = b"POST") -> float | GiveUp:
         attempt=1,
         replayable=True,
         refused_before=False,
+        cut_off_before=0,
         budget=lambda: True,
         now_s=0.0,
         ends_at_s=None,

@@ -12,7 +12,7 @@ from sidecar import errors
 from sidecar.errors import Fault
 from sidecar.model.policies import Backoff, Retries, RetryOn
 from sidecar.policy import grpc
-from sidecar.policy.retry import IDEMPOTENT_METHODS, Failure, GiveUp, conditions, worth_another_try
+from sidecar.policy.retry import CUT_OFF_MAX, IDEMPOTENT_METHODS, Failure, GiveUp, conditions, worth_another_try
 
 EVERYTHING = frozenset(RetryOn)
 FAULTS = [row for row in vars(errors).values() if isinstance(row, Fault)]
@@ -54,6 +54,7 @@ def ask(
     attempt: int = 1,
     replayable: bool = True,
     refused_before: bool = False,
+    cut_off_before: int = 0,
     budget: Budget | None = None,
     now_s: float = 100.0,
     ends_at_s: float | None = None,
@@ -67,6 +68,7 @@ def ask(
         attempt=attempt,
         replayable=replayable,
         refused_before=refused_before,
+        cut_off_before=cut_off_before,
         budget=budget or Budget(),
         now_s=now_s,
         ends_at_s=ends_at_s,
@@ -79,6 +81,7 @@ UNTOUCHED = [
     of(errors.CONNECT_TIMEOUT),
     of(errors.TLS_FAILED),
     of(errors.UPSTREAM_REFUSED),
+    of(errors.UPSTREAM_CUT_OFF),
     Failure(errors.UPSTREAM_CLOSED, None, True),  # an idle connection that was found closed
     Failure(errors.UPSTREAM_RESET, None, True),
     answered(503, untouched=True),  # a verified mesh peer says so
@@ -128,6 +131,7 @@ def test_what_no_upstream_caused_and_other_statuses_are_never_tried_again(failur
         (of(errors.CONNECT_TIMEOUT), {"connect-failure"}),
         (of(errors.TLS_FAILED), {"connect-failure"}),
         (of(errors.UPSTREAM_REFUSED), {"refused-stream"}),
+        (of(errors.UPSTREAM_CUT_OFF), {"refused-stream"}),
         (of(errors.UPSTREAM_CLOSED), {"reset", "gateway-error"}),
         (of(errors.UPSTREAM_RESET), {"reset", "gateway-error"}),
         (Failure(errors.UPSTREAM_CLOSED, None, True), {"connect-failure", "reset", "gateway-error"}),
@@ -157,7 +161,7 @@ def test_the_first_stream_that_was_refused_unread_costs_no_budget(failure: Failu
     assert ask(failure, budget=empty, refused_before=True) is GiveUp.BUDGET
 
 
-@pytest.mark.parametrize("failure", [each for each in UNTOUCHED if each.fault is not errors.UPSTREAM_REFUSED])
+@pytest.mark.parametrize("failure", [each for each in UNTOUCHED if conditions(each) != {RetryOn.REFUSED_STREAM}])
 def test_whatever_else_was_not_taken_asks_the_budget(failure: Failure) -> None:
     assert ask(failure, budget=Budget(0)) is GiveUp.BUDGET
 
@@ -169,6 +173,35 @@ def test_it_is_no_attempt_either_unless_the_policy_has_none() -> None:
     assert ask(answered(503), attempt=3, refused_before=True) == 0.05
     assert ask(refused, attempt=3) == 0.05
     assert ask(refused, policy=Retries(attempts=0)) is GiveUp.ATTEMPTS
+
+
+CUT_OFF = errors.UPSTREAM_CUT_OFF
+
+
+@pytest.mark.parametrize("failure", [of(CUT_OFF), grpc.failure_of(CUT_OFF, untouched=True)])
+def test_what_a_goaway_cut_off_is_no_try_a_few_times(failure: Failure) -> None:
+    empty = Budget(0)
+    for before in range(CUT_OFF_MAX):
+        assert ask(failure, method=b"POST", attempt=before + 3, cut_off_before=before, budget=empty) == 0.0
+    assert empty.asked == 0
+    assert ask(failure, attempt=CUT_OFF_MAX + 1, cut_off_before=CUT_OFF_MAX, budget=empty) is GiveUp.BUDGET
+    assert ask(failure, attempt=CUT_OFF_MAX + 3, cut_off_before=CUT_OFF_MAX) is GiveUp.ATTEMPTS
+
+
+def test_other_failures_count_as_if_it_had_not_been() -> None:
+    assert ask(answered(503), attempt=4, cut_off_before=3) == 0.0125
+    assert ask(of(errors.CONNECT_FAILED), attempt=4, cut_off_before=3) == 0.0
+    assert ask(answered(503), attempt=6, cut_off_before=3) is GiveUp.ATTEMPTS
+    assert ask(of(errors.UPSTREAM_REFUSED), attempt=4, cut_off_before=3, budget=Budget(0)) == 0.0
+    assert ask(of(CUT_OFF), attempt=2, refused_before=True, budget=Budget(0)) == 0.0
+
+
+def test_what_was_cut_off_obeys_all_but_the_budget() -> None:
+    cut_off = partial(ask, of(CUT_OFF), budget=Budget(0))
+    assert cut_off(policy=Retries(on=frozenset({RetryOn.RESET}))) is GiveUp.POLICY
+    assert cut_off(policy=Retries(attempts=0)) is GiveUp.ATTEMPTS
+    assert cut_off(replayable=False) is GiveUp.BODY_TOO_BIG
+    assert cut_off(ends_at_s=100.0) is GiveUp.DEADLINE
 
 
 def test_a_refused_stream_obeys_all_but_the_budget() -> None:
