@@ -39,7 +39,6 @@ SWEEP_S = 1.0
 MAX_IDLE_PER_ENDPOINT = 128  # descriptors held for an endpoint that nobody calls now
 
 
-
 class _Use:
     """What one cluster uses now, and who waits for it."""
 
@@ -131,9 +130,7 @@ class Pool(ConnectionHome):
         use.connections += 1
         return connection
 
-    def give_back(
-        self, cluster: ClusterLive, connection: UpstreamConnection, now_s: float, *, reusable: bool
-    ) -> None:
+    def give_back(self, cluster: ClusterLive, connection: UpstreamConnection, now_s: float, *, reusable: bool) -> None:
         """What `take_idle` gave; its exchange is over."""
         stream = connection.stream
         idle = self._idle.get(connection.endpoint.place)
