@@ -40,6 +40,20 @@ def test_it_is_a_server_codec() -> None:
 # Requests
 
 
+@pytest.mark.parametrize(
+    "request_bytes", [GET, POST3 + b"abc", POSTC + b"0\r\n\r\n", POSTC + b"3;a=b\r\nabc\r\n1\r\nd\r\n0\r\nX: y\r\n\r\n"]
+)
+def test_it_never_says_that_more_is_owed_than_comes_and_always_that_something_is(request_bytes: bytes) -> None:
+    for size in range(request_bytes.index(b"\r\n\r\n") + 4, len(request_bytes) + 1):
+        left = len(request_bytes) - size
+        assert (1 if left else 0) <= asked(request_bytes[:size]).owed_bytes <= left
+
+
+@pytest.mark.parametrize("head", [POST3.replace(b"3", b"1000"), POSTC + b"3e8\r\n"])
+def test_a_body_of_a_known_size_owes_all_of_it(head: bytes) -> None:
+    assert asked(head).owed_bytes >= 1000
+
+
 def test_a_request_without_body_is_a_head_and_an_end() -> None:
     events = H1Server().feed(GET)
 
