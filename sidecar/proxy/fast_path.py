@@ -315,7 +315,7 @@ class FastPath(FastRequest):
         assert connection is not None
         if len(last) <= PUT_MAX_BYTES:
             stream.put(last)
-            written = True  # or it will be before anything else is
+            written = stream.queued_bytes <= HIGH_WATER_BYTES  # it is before anything else is, but for a slow client
         else:
             written = stream.write(last)
             if not written and not stream.queued_bytes:

@@ -204,6 +204,7 @@ class FastState:
                     tally.told.request_done(self._done(exchange, principal, now_s))
                 return
         record = self._filled(connection)
+        record.exchange = exchange  # which is not this connection's any more
         self._record = self._span = None
         tell(record, self._peer, self._side, worker)
 
@@ -257,7 +258,7 @@ class FastState:
         if exchange is not None:
             self._exchange = self._connection = None
             record = self._filled(connection)
-            record.fault = fault
+            record.exchange, record.fault = exchange, fault
             self._record = self._span = None
             if connection is not None:
                 connection.user = None
