@@ -4,7 +4,7 @@ Nothing here opens a socket. Apps are functions from a request to what should ha
 (requests that reached an app, what observers were told) is kept as plain lists.
 """
 
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from random import Random
@@ -107,6 +107,8 @@ class Told(Observer):
     tcp: list[str] = field(default_factory=list)  # TCP connections that have their endpoint: who tells it
     detected: list[str] = field(default_factory=list)
     paths: Counter[tuple[str, str]] = field(default_factory=Counter)  # requests by the path that served them, and why
+    limits: list[str] = field(default_factory=list)
+    shadow: list[str] = field(default_factory=list)
 
     def request_done(self, done: RequestDone) -> None:
         self.done.append(done)
@@ -117,6 +119,12 @@ class Told(Observer):
 
     def path_taken(self, path: str, why: str, count: int = 1) -> None:
         self.paths[path, why] += count
+
+    def limit_reached(self, limit: str) -> None:
+        self.limits.append(limit)
+
+    def shadowed(self, policy: str, service: ServiceKey, decision: str) -> None:
+        self.shadow.append(f"{policy} {service} {decision}")
 
     def ejected(self, event: Ejected) -> None:
         self.ejections.append(event)
@@ -141,15 +149,41 @@ class Answered:
     complete: bool
 
 
+class Network(MemoryNetwork):
+    """A network that takes a bug in a handler as the reactor does: it ends that connection, and is reported."""
+
+    def __init__(self, on_bug: Callable[[BaseException], None]) -> None:
+        super().__init__()
+        self._on_bug = on_bug
+
+    def turn(self, stream: MemoryStream) -> None:
+        """See `MemoryNetwork`."""
+        try:
+            stream.on_turn()
+        except Exception as exc:
+            self._on_bug(exc)
+            stream.crash()
+
+    async def run(self) -> None:
+        """See `MemoryNetwork`."""
+        while True:
+            await self._wake.wait()
+            self._wake = trio.Event()
+            waiting, self._ready = self._ready, deque()
+            for stream in waiting:
+                self.turn(stream)
+            await trio.lowlevel.checkpoint()
+
+
 class MemoryMesh:
     """One outbound sidecar in front of apps, on virtual time. Use inside a nursery with an autojump clock."""
 
     def __init__(self, nursery: trio.Nursery, seed: int = 1) -> None:
         self.nursery = nursery
-        self.network = MemoryNetwork()
+        self.bugs: list[BaseException] = []
+        self.network = Network(self.bugs.append)
         self.told = Told()
         node = NodeInfo(service="frontend", namespace=SHOP, id="frontend-1", account="frontend")
-        self.bugs: list[BaseException] = []
         self.worker = Worker(
             node, MemoryDialer(self.network), self.told, Random(seed), trio.current_time, on_bug=self.bugs.append
         )
