@@ -10,7 +10,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from sidecar.proxy.fast_path import AHEAD_MAX_BYTES, BODY_MAX_BYTES
+from sidecar.proxy.fast_request import AHEAD_MAX_BYTES, BODY_MAX_BYTES
 from sidecar.transport.stream import HIGH_WATER_BYTES
 from tests.support.two_paths import OK, Script, World, alike, play
 
