@@ -12,6 +12,7 @@ from enum import Enum, auto
 import h11
 import trio
 
+from sidecar.errors import CLIENT_GONE
 from sidecar.model.policies import Algorithm, TrafficPolicy
 from sidecar.model.snapshot import Resource
 from sidecar.telemetry.observer import RequestDone
@@ -56,10 +57,15 @@ class Asked:
 
 
 class Backend:
-    """An endpoint that follows scripts, one for each request; the last one for all that follow. `/warm` is answered."""
+    """An endpoint that follows scripts, one for each request; the last one for all that follow. `/warm` is answered.
 
-    def __init__(self, mesh: MemoryMesh, name: str, scripts: Sequence[Script]) -> None:
+    `visits` counts the requests of all endpoints that have it in common.
+    """
+
+    def __init__(self, mesh: MemoryMesh, name: str, scripts: Sequence[Script], visits: list[str]) -> None:
         self.scripts = scripts
+        self.visits = visits
+        self._name = name
         self.seen: list[Asked] = []
         self.open: list[MemoryStream] = []
         mesh.network.listen(f"{name}:{PORT}", lambda stream: mesh.nursery.start_soon(self._serve, stream))
@@ -74,7 +80,8 @@ class Backend:
                     await stream.send(OK)
                     continue
                 self.seen.append(asked)
-                if not await self._follow(stream, self.scripts[min(len(self.seen), len(self.scripts)) - 1]):
+                self.visits.append(self._name)
+                if not await self._follow(stream, self.scripts[min(len(self.visits), len(self.scripts)) - 1]):
                     return
         except StreamBroken:
             pass
@@ -265,8 +272,13 @@ _TOLD = (
 
 
 def told_of(done: RequestDone) -> dict[str, object]:
-    """Everything that is the same whichever path served it; spans without their ids and times."""
+    """Everything that is the same whichever path served it; spans without their ids and times.
+
+    How a client's leaving shows first, at a read or at a write, is a matter of chance, and so is its sentence.
+    """
     told: dict[str, object] = {name: getattr(done, name) for name in _TOLD}
+    if done.flags == CLIENT_GONE.flag:
+        del told["details"]
     told["endpoint"] = done.endpoint.id if done.endpoint is not None else ""
     told["sampled"] = done.trace is not None and done.trace.sampled
     told["server span"] = bool(done.span_id)
@@ -295,7 +307,8 @@ async def play(
         if set_up is not None:
             set_up(mesh)
         mesh.configure(backends, policy or TrafficPolicy(algorithm=Algorithm.ROUND_ROBIN), *more)
-        world = World(mesh, {name: Backend(mesh, name, scripts) for name in backends}, fast=fast)
+        visits: list[str] = []
+        world = World(mesh, {name: Backend(mesh, name, scripts, visits) for name in backends}, fast=fast)
         await world.warm()
         await scenario(world)
         for client in world.clients:
