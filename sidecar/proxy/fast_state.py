@@ -19,6 +19,7 @@ from sidecar.model.snapshot import Snapshot
 from sidecar.policy import attempts
 from sidecar.policy.attempts import Exchange, Step, Try
 from sidecar.proxy.done import describe, tell
+from sidecar.proxy.downstream import PROGRESS_LOOKS
 from sidecar.proxy.edits import from_afar
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.relay import too_slow
@@ -79,10 +80,10 @@ class FastState:
 
     __slots__ = (
         "_body", "_bytes_in", "_bytes_out", "_chunks", "_cluster", "_connection", "_data", "_ended", "_ends_at_s",
-        "_ends_s", "_entry", "_exchange", "_far", "_framed", "_head", "_left", "_paused", "_peer", "_pending",
-        "_phase", "_plan", "_pool", "_prefix", "_record", "_request_id", "_rest", "_reusable", "_sent", "_side",
-        "_snapshot", "_span", "_span_id", "_started_s", "_status", "_step", "_stream", "_task", "_tells_always",
-        "_trace", "_worker", "due_s",
+        "_ends_s", "_entry", "_exchange", "_far", "_framed", "_head", "_left", "_moved_s", "_paused", "_peer",
+        "_pending", "_phase", "_plan", "_pool", "_prefix", "_record", "_request_id", "_rest", "_reusable", "_sent",
+        "_side", "_snapshot", "_span", "_span_id", "_started_s", "_status", "_step", "_stream", "_task",
+        "_tells_always", "_trace", "_worker", "due_s",
     )  # fmt: skip
 
     # Set when a request begins, and not looked at before.
@@ -120,7 +121,8 @@ class FastState:
         self._body = self._framed = self._prefix = b""
         self._ended = False
         self._paused = False  # the client is not read
-        self._pending = 0  # bytes that the client had not taken when it was last looked at
+        self._pending = 0  # bytes that the client had not taken when it was last seen to take some
+        self._moved_s = 0.0  # when that was
         self.due_s = math.inf
         self._phase = Phase.LEFT
         self._chunks: ChunkedBody | None = None
@@ -293,12 +295,14 @@ class FastState:
             self._break_off(too_slow(self._plan.policy.timeouts.stream_idle_s, whole=whole))
 
     def _client_is_slow(self, now_s: float) -> None:
+        progress_s = self._worker.limits.write_progress_s
         if self._stream.pending_bytes < self._pending:
             self._wait_for_client(now_s)
+        elif now_s < self._moved_s + progress_s:
+            self._wait(now_s + progress_s / PROGRESS_LOOKS)
         else:
-            progress_s = self._worker.limits.write_progress_s
             self._break_off(CLIENT_STUCK.saying(f"the client took nothing for {progress_s:g}s"))
 
     def _wait_for_client(self, now_s: float) -> None:
-        self._pending = self._stream.pending_bytes
-        self._wait(now_s + self._worker.limits.write_progress_s)
+        self._pending, self._moved_s = self._stream.pending_bytes, now_s
+        self._wait(now_s + self._worker.limits.write_progress_s / PROGRESS_LOOKS)

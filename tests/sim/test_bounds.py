@@ -1,12 +1,14 @@
 """What must not grow, and who must not wait: clusters that are gone, queues of those who left, busy clients."""
 
 import h11
+import pytest
 import trio
 from trio.testing import MockClock
 
 from sidecar.codec.head_rules import request_head
 from sidecar.model.policies import Limits, Timeouts, TrafficPolicy
 from sidecar.model.snapshot import Snapshot
+from sidecar.proxy.downstream import PROGRESS_LOOKS
 from sidecar.proxy.edits import forwarded_request
 from tests.support.mesh import AppConnection, MemoryMesh, ok
 
@@ -110,6 +112,31 @@ async def test_a_client_that_pipelines_lets_others_have_their_turn(autojump_cloc
             await stream.send(request * 200)
 
         assert turns >= 90
+        nursery.cancel_scope.cancel()
+
+
+@pytest.mark.parametrize("path", ["full", "fast"])
+async def test_the_time_of_a_client_that_takes_nothing_runs_from_the_last_byte_it_took(
+    path: str, autojump_clock: MockClock
+) -> None:
+    async def large(app: AppConnection, request: h11.Request, body: bytes) -> None:
+        await app.answer(body=b"x" * (2_000_000 if request.target == b"/large" else 1))
+
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        mesh.app("a", large)
+        mesh.configure(["a"])
+        if path == "fast":
+            await mesh.request()  # there is a connection to the app now
+        stream = mesh.network.dial("proxy:1")
+        await stream.send(b"GET /large HTTP/1.1\r\nHost: orders\r\n\r\n")
+        await trio.sleep(10)
+        await stream.receive()
+        await trio.sleep(29.9)
+        assert b"/large" not in [done.target for done in mesh.told.done]
+        await trio.sleep(0.2 + 2 * 30.0 / PROGRESS_LOOKS)
+        assert (mesh.told.done[-1].target, mesh.told.done[-1].flags) == (b"/large", "DC")
+        assert mesh.told.paths["full", "connect"] == 1
         nursery.cancel_scope.cancel()
 
 
