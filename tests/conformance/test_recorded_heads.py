@@ -10,9 +10,12 @@ from sidecar.codec.h1_client import H1Client
 from sidecar.codec.h1_server import H1Server
 from sidecar.codec.h2_client import H2Client
 from sidecar.codec.h2_server import H2Server
+from sidecar.codec.plain_head import ResponseActs, plain_request, plain_response
 from sidecar.codec.sniff import Sniffed, classify
 from sidecar.errors import ProxyError
 from sidecar.model.messages import RequestHead
+from sidecar.proxy.replies import UNTOUCHED
+from tests.fuzz.test_plain_head import request_acts
 from tests.recorded.corpus import H2_CLIENTS, H2_SERVERS, HELLOS, REQUESTS, RESPONSES, Recorded, recorded
 
 ACCEPTED_RATIO = 0.99
@@ -126,3 +129,36 @@ def test_plain_requests_are_recognised() -> None:
     sniffed = {one.name: classify(one.data) for one in recorded(REQUESTS)}
     assert {name: kind for name, kind in sniffed.items() if kind is not Sniffed.HTTP1} == {}
     assert {classify(one.data) for one in recorded(H2_CLIENTS)} == {Sniffed.HTTP2}
+
+
+# The fast path: what real programs send is what it is made for. Who is left out is known, by reason.
+
+FAST_RATIO = 0.95
+
+
+def _of_http11() -> list[Recorded]:
+    return [one for one in recorded(REQUESTS) if b" HTTP/1.1\r\n" in one.data[:9000]]
+
+
+def final_answer(one: Recorded) -> bytes:
+    """Without the interim ones before it."""
+    data = one.data
+    while data[9:10] == b"1" and data[9:12] != b"101":
+        data = data[data.index(b"\r\n\r\n") + 4 :]
+    return data
+
+
+def test_the_fast_path_takes_what_real_clients_send() -> None:
+    acts = request_acts()
+    left = {one.name: why for one in _of_http11() if isinstance(why := plain_request(one.data, acts, far=True), str)}
+
+    assert 1 - len(left) / len(_of_http11()) >= FAST_RATIO, left
+    assert set(left.values()) <= {"upgrade", "field", "connect", "target", "connection"}, left
+
+
+def test_the_fast_path_takes_what_real_servers_answer() -> None:
+    acts = ResponseActs((UNTOUCHED,))
+    finals = [(one, final_answer(one)) for one in recorded(RESPONSES)]
+    left = {one.name: why for one, data in finals if isinstance(why := plain_response(data, acts, one.method), str)}
+
+    assert 1 - len(left) / len(finals) >= FAST_RATIO, left
