@@ -144,6 +144,12 @@ PROOFS: tuple[Run, ...] = (
         "100,000 generated requests",
     ),
     InParts(
+        "fast-heads",
+        "the fast path takes no head that the full one refuses, and means the same by those that it takes",
+        "tests.fuzz.heads:prove",
+        "10,000,000 generated heads",
+    ),
+    InParts(
         "attacks",
         "an attack on a process costs others no error and little time, and all that it took comes back",
         "bench.attacks.proof:prove",
