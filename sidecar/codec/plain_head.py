@@ -250,12 +250,12 @@ def plain_response(data: bytes, acts: "ResponseActs", method: bytes) -> PlainRes
                 keep_alive = False
             elif what is _PROMISE:
                 promise_s = float(value)
-    if method == b"HEAD" or status == 304:
-        length = 0
-        if chunked:
+    if status == 204:
+        if chunked or length:
             return "answer-framing"
-    elif status == 204:
-        if chunked or length is not None:
+        length = 0
+    elif method == b"HEAD" or status == 304:
+        if chunked:
             return "answer-framing"
         length = 0
     elif (length is None) is not chunked:
