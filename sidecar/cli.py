@@ -113,7 +113,8 @@ def _run(
         return life.run(replace(loaded.bootstrap, take_over=take_over), loaded.snapshot, command=command)
     if listen is None or to is None:
         return _usage("either -c FILE, or --listen ADDR with --to ADDR[,ADDR...]")
-    bootstrap = replace(quick.bootstrap(listen, admin, metrics), take_over=take_over)
+    fast_path = os.environ.get("SIDECAR_FAST_PATH") != "false"  # as with a file, whose other settings have flags here
+    bootstrap = replace(quick.bootstrap(listen, admin, metrics), take_over=take_over, fast_path=fast_path)
     return life.run(bootstrap, quick.snapshot(to), command=command)
 
 

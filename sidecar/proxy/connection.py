@@ -141,7 +141,8 @@ class _Http1:
     def _rest_s(self) -> float:
         """How long the connection may rest now."""
         limits = self.worker.limits
-        return limits.idle_s if self.limit == "idle" else limits.first_request_s
+        served = self.limit == "idle" or (self.fast is not None and self.fast.served)
+        return limits.idle_s if served else limits.first_request_s
 
     async def _over(self, over: Over | None) -> None:
         """The fast path has found the connection's end between two requests; None: the client ended it."""
@@ -151,7 +152,8 @@ class _Http1:
             await linger(self.client.stream, self.worker.limits.write_progress_s)
             return
         if over is Over.IDLE and self.worker.now() < self.ends_s:
-            self.worker.observer.limit_reached(self.limit)
+            served = self.fast is not None and self.fast.served
+            self.worker.observer.limit_reached("idle" if served else self.limit)
         await self._part()
 
     async def _next_head(self) -> RequestHead | None:

@@ -173,7 +173,14 @@ class FastPath(FastRequest):
         self._break_off(BROKEN_OFF)
 
     def on_answer(self) -> None:
-        """The endpoint sent something, or left."""
+        """The endpoint sent something, or left. A bug on the way ends the client's connection too."""
+        try:
+            self._answered()
+        except Exception:
+            self._break_off(BROKEN_OFF)
+            raise
+
+    def _answered(self) -> None:
         connection = self._connection
         assert connection is not None
         try:
@@ -208,6 +215,16 @@ class FastPath(FastRequest):
             self._prefix = data
             self._hand_over(answer if isinstance(answer, str) else "drain")
             return
+        events: list[Event] = []
+        behind: bytes | None = None  # a chunked answer's end
+        if answer.content_length is None:
+            self._chunks = ChunkedBody(UPSTREAM_PROTOCOL)
+            try:
+                behind = self._chunks.read(answer.data[answer.size :], events) if answer.data[answer.size :] else None
+            except ProxyError:  # nothing was sent: the full path judges it
+                self._prefix = data
+                self._hand_over("answer-body")
+                return
         now_s = worker.now()
         attempts.outcome(exchange, None, now_s, worker.rng)
         if self._span is not None:
@@ -225,9 +242,8 @@ class FastPath(FastRequest):
             data = b"%bConnection: close\r\n%b" % (data[: size - 2], data[size - 2 :])
             size += len(b"Connection: close\r\n")
         if length is None:
-            self._chunks = ChunkedBody(UPSTREAM_PROTOCOL)
             self._phase = Phase.ANSWERING
-            self._chunks_came(data[size:], data[:size], now_s)
+            self._chunks_came(events, behind, data[:size], now_s)
             return
         self._chunks = None
         came = len(data) - size
@@ -246,7 +262,13 @@ class FastPath(FastRequest):
     def _body_came(self, data: bytes) -> None:
         now_s = self._worker.now()
         if self._chunks is not None:
-            self._chunks_came(data, b"", now_s)
+            events: list[Event] = []
+            try:
+                rest = self._chunks.read(data, events)
+            except ProxyError as exc:
+                self._break_off(exc.fault)
+            else:
+                self._chunks_came(events, rest, b"", now_s)
             return
         size = len(data)
         if size > self._rest:
@@ -260,19 +282,9 @@ class FastPath(FastRequest):
         else:
             self._finish(data, now_s)
 
-    def _chunks_came(self, data: bytes, before: bytes, now_s: float) -> None:
-        """Forward what came of a chunked body, as one chunk."""
-        assert self._chunks is not None
-        events: list[Event] = []
+    def _chunks_came(self, events: list[Event], rest: bytes | None, before: bytes, now_s: float) -> None:
+        """Forward what came of a chunked body, as one chunk. `rest`: what is behind its end, if that came."""
         out = [before]
-        rest: bytes | None = None
-        if data:
-            try:
-                rest = self._chunks.read(data, events)
-            except ProxyError as exc:
-                self._stream.write(before)
-                self._break_off(exc.fault)
-                return
         for event in events:
             if isinstance(event, Chunk):
                 self._bytes_out += len(event.data)
@@ -324,8 +336,10 @@ class FastPath(FastRequest):
         self._connection = self._exchange = None
         connection.user = None
         self._pool.give_back(exchange.cluster, connection, now_s, reusable=self._reusable)
-        self._tell(exchange, connection, now_s)
-        attempts.finish(exchange)
+        try:
+            self._tell(exchange, connection, now_s)
+        finally:
+            attempts.finish(exchange)
         worker.fast_requests[0] += 1
         if not self._head.keep_alive:
             self._go(Over.LAST, "", None)
@@ -338,13 +352,15 @@ class FastPath(FastRequest):
     def _at_rest(self, now_s: float) -> None:
         """Between two requests: begin the next one if it is there."""
         self._phase = Phase.REST
+        self.served = True
         self._head, self._body, self._framed = NO_REQUEST, b"", b""  # clients wait by the thousand
         if self._data:
             self._next()
         elif self._ended:
             self._go(None, "", None)
         elif self._worker.closing or now_s >= self._ends_s:
-            self._go(Over.DRAIN, "drain", None)
+            # Who was not told that this answer is the last may have asked again: closing over that loses the answer.
+            self._go(Over.DRAIN if self._peer.principal else Over.LAST, "drain", None)
         else:
             due_s = now_s + self._worker.limits.idle_s
             self._wait(due_s if due_s < self._ends_s else self._ends_s)

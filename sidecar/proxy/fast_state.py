@@ -76,14 +76,14 @@ class Left:
 
 
 class FastState:
-    """See the module's text."""
+    """See the module's text. `served`: at least one request of the connection was."""
 
     __slots__ = (
         "_body", "_bytes_in", "_bytes_out", "_chunks", "_cluster", "_connection", "_data", "_ended", "_ends_at_s",
         "_ends_s", "_entry", "_exchange", "_far", "_framed", "_head", "_left", "_moved_s", "_paused", "_peer",
         "_pending", "_phase", "_plan", "_pool", "_prefix", "_record", "_request_id", "_rest", "_reusable", "_sent",
         "_side", "_snapshot", "_span", "_span_id", "_started_s", "_status", "_step", "_stream", "_task",
-        "_tells_always", "_trace", "_worker", "due_s",
+        "_tells_always", "_trace", "_worker", "due_s", "served",
     )  # fmt: skip
 
     # Set when a request begins, and not looked at before.
@@ -119,6 +119,7 @@ class FastState:
         self._data = b""
         self._head = NO_REQUEST
         self._body = self._framed = self._prefix = b""
+        self.served = False
         self._ended = False
         self._paused = False  # the client is not read
         self._pending = 0  # bytes that the client had not taken when it was last seen to take some
@@ -136,9 +137,7 @@ class FastState:
     def _hand_over(self, why: str) -> None:
         """Give a begun request to the full path: with its step to take, and its connection if it was written."""
         record = self._record or self._recorded()
-        self._record = self._span = None
         exchange, connection = self._exchange, self._connection
-        self._exchange = self._connection = None
         record.why_left = why
         if connection is not None and exchange is not None:
             connection.user = None
@@ -147,6 +146,7 @@ class FastState:
             record.lease = self._pool.lease_of(exchange.cluster, connection)
             record.principal = connection.stream.peer.principal
             record.response_prefix = self._prefix
+        self._record = self._span = self._exchange = self._connection = None
         self._go(None, why, record)
 
     def _go(self, over: Over | None, why: str, record: HandOver | None) -> None:
@@ -268,8 +268,10 @@ class FastState:
                 self._pool.give_back(exchange.cluster, connection, 0.0, reusable=False)
             attempts.finish(exchange)
             self._worker.fast_requests[0] += 1
+            self._go(Over.CUT, "", None)
             tell(record, self._peer, self._side, self._worker)
-        self._go(Over.CUT, "", None)
+        else:
+            self._go(Over.CUT, "", None)
 
     # Time.
 

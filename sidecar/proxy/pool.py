@@ -119,8 +119,8 @@ class Pool(ConnectionHome):
 
         Whether the endpoint is still there is for `Stream.put` to ask, before a byte is written.
         """
-        use = self._uses.get(cluster.key)
-        if use is None or use.connections >= policy.limits.connections:
+        use = self._uses.get(cluster.key) or self._begin_use(cluster.key)
+        if use.connections >= policy.limits.connections:
             return None
         idle = self._idle.get(endpoint.place)
         if not idle:
@@ -156,14 +156,16 @@ class Pool(ConnectionHome):
     async def place(self, cluster: ClusterLive, policy: TrafficPolicy) -> None:
         """See `Places`."""
         key = cluster.key
-        use = self._uses.get(key)
-        if use is None:
-            use = self._uses[key] = _Use()
-            self._homes[key] = _PlaceHolder(self, key)
+        use = self._uses.get(key) or self._begin_use(key)
         if use.connections >= policy.limits.connections:
             await self._queue(cluster, use, policy)
         else:
             use.connections += 1
+
+    def _begin_use(self, key: ClusterKey) -> _Use:
+        use = self._uses[key] = _Use()
+        self._homes[key] = _PlaceHolder(self, key)
+        return use
 
     async def dial(self, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy) -> Stream:
         """See `Places`."""
@@ -181,7 +183,8 @@ class Pool(ConnectionHome):
     def keep(self, connection: UpstreamConnection) -> None:
         """Take a connection whose exchange is over; close it unless it can carry another."""
         if connection.codec.reusable:
-            connection.idle_s = idle_s(connection.endpoint, connection.codec.keep_alive_s)
+            connection.promised_s = connection.codec.keep_alive_s
+            connection.idle_s = idle_s(connection.endpoint, connection.promised_s)
             self._keep(connection, self._now())
         else:
             connection.stream.close()

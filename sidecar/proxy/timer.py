@@ -26,6 +26,9 @@ class Timed(Protocol):
     def on_due(self, now_s: float) -> None:
         """`due_s` is over. May set another one."""
 
+    def on_crashed(self) -> None:
+        """A bug ended `on_due`."""
+
 
 class Entry:
     """A place in the timer: when it looks at `timed` again, at the latest when that is due."""
@@ -100,7 +103,14 @@ class Timer:
                 try:
                     timed.on_due(now_s)
                 except Exception as exc:
-                    self._on_bug(exc)  # one of many: the others are to be told all the same
+                    self._crashed(timed, exc)  # one of many: the others are to be told all the same
             if entry.timed is not None and timed.due_s != math.inf:
                 self.watch(entry, max(timed.due_s, now_s + GRAIN_S))
             heap = self._heap  # `leave` may have made a new one
+
+    def _crashed(self, timed: Timed, exc: Exception) -> None:
+        self._on_bug(exc)
+        try:
+            timed.on_crashed()
+        except Exception as worse:
+            self._on_bug(worse)
