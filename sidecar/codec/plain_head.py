@@ -250,8 +250,8 @@ def plain_response(data: bytes, acts: "ResponseActs", method: bytes) -> PlainRes
                 keep_alive = False
             elif what is _PROMISE:
                 promise_s = float(value)
-    if status == 204:
-        if chunked or length:
+    if status == 204:  # also to HEAD
+        if chunked or length is not None:
             return "answer-framing"
         length = 0
     elif method == b"HEAD" or status == 304:

@@ -66,7 +66,8 @@ class FastPath(FastRequest):
                 self._task = trio.lowlevel.current_task()
                 await trio.lowlevel.wait_task_rescheduled(self._stop_waiting)
         except BaseException:
-            self._break_off(BROKEN_OFF)
+            if self._exchange is not None or self._phase is not Phase.REST:  # at rest nothing is cut
+                self._break_off(BROKEN_OFF)
             raise
         finally:
             self._task = None
@@ -150,10 +151,6 @@ class FastPath(FastRequest):
 
     def on_blocked(self) -> None:
         """The client takes less than was put: the rest goes out when it can, and a loss shows at the next read."""
-
-    def on_crashed(self) -> None:
-        """A bug in a handler has closed the client's stream."""
-        self._break_off(BROKEN_OFF)
 
     def on_unasked(self) -> None:
         """The connection was none any more. Nothing was written, so another can be used as well."""

@@ -14,7 +14,7 @@ import trio
 from sidecar.codec.chunks import ChunkedBody
 from sidecar.codec.h1_client import H1Client
 from sidecar.codec.plain_head import PlainRequest
-from sidecar.errors import CLIENT_STUCK, Fault
+from sidecar.errors import BROKEN_OFF, CLIENT_STUCK, Fault
 from sidecar.model.snapshot import Snapshot
 from sidecar.policy import attempts
 from sidecar.policy.attempts import Exchange, Step, Try
@@ -131,6 +131,10 @@ class FastState:
         self._connection: UpstreamConnection | None = None
         self._exchange: Exchange | None = None
         self._span: AttemptSpan | None = None
+
+    def on_crashed(self) -> None:
+        """A bug ended a turn of ours."""
+        self._break_off(BROKEN_OFF)
 
     # Handing over.
 

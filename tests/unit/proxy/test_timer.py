@@ -23,6 +23,7 @@ class Waiter:
         self.due_s = math.inf
         self.entry: Entry = timer.join(self)
         self.then: Callable[[], None] = lambda: None
+        self.crashed = False
 
     def wait(self, due_s: float) -> None:
         """As the fast path does it."""
@@ -34,6 +35,9 @@ class Waiter:
         self.told.append((self.name, now_s))
         self.due_s = math.inf
         self.then()
+
+    def on_crashed(self) -> None:
+        self.crashed = True
 
 
 class World:
