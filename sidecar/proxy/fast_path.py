@@ -75,8 +75,7 @@ class FastPath(FastRequest):
             worker.timer.leave(self._entry)
             self._entry = worker.timer.join(self)
             self.due_s = math.inf
-            if not self._stream.closed:
-                self._stream.takeover()
+            self._stream.takeover()
         return self._result()
 
     def _result(self) -> Left:

@@ -156,6 +156,7 @@ class FastState:
     def _go(self, over: Over | None, why: str, record: HandOver | None) -> None:
         self._phase = Phase.LEFT
         self.due_s = math.inf
+        self._stream.takeover()  # at once: there may be another turn before the task runs, and what comes is not ours
         self._left = Left(over, why, record, self._side, self._data, self._ended)
         self._head, self._data, self._body, self._framed, self._prefix = NO_REQUEST, b"", b"", b"", b""
         task, self._task = self._task, None

@@ -1,11 +1,17 @@
-"""Where the fast path still differs from the full one, or leaves work to it that it could do."""
+"""Where the fast path once differed from the full one, or left work to it that it could do."""
+
+import math
 
 import pytest
 import trio
-from trio.testing import MockClock
+from trio.testing import MockClock, wait_all_tasks_blocked
 
 from sidecar.model.bootstrap import ProcessLimits
+from sidecar.proxy.fast_path import FastPath
+from sidecar.proxy.fast_state import Left
+from sidecar.proxy.outbound import Outbound
 from sidecar.telemetry.observer import RequestDone
+from sidecar.transport.memory import MemoryStream
 from tests.sim.test_fast_path import CHUNKED, answer, get
 from tests.sim.test_fast_path_faults import TRY, both
 from tests.support.mesh import MemoryMesh
@@ -93,3 +99,30 @@ async def test_a_bug_in_a_turn_of_the_timer_ends_its_connection(autojump_clock: 
         await client.leave()
 
     await play(ask, fast=True, scripts=((Then.HANG,),), policy=TRY, bugs=True)
+
+
+async def test_what_comes_after_it_left_is_not_read_by_it(autojump_clock: MockClock) -> None:
+    """Over TLS a head comes in pieces of 16 KiB, all in one turn: those behind the first were lost, limits and all."""
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        accepted: list[MemoryStream] = []
+        mesh.network.listen("lane:1", accepted.append)
+        client = mesh.network.dial("lane:1")
+        stream = accepted[0]
+        fast = FastPath(stream, Outbound(mesh.worker), mesh.worker, math.inf)
+        left: list[Left] = []
+
+        async def serve() -> None:
+            left.append(await fast.serve(b"", 60.0))
+
+        nursery.start_soon(serve)
+        await wait_all_tasks_blocked()
+        client.write(b"GET / HT")
+        client.write(b"TP/1.1")
+        stream.on_turn()
+        stream.on_turn()
+        await wait_all_tasks_blocked()
+
+        assert left[0].data == b"GET / HT"
+        assert stream.try_read() == b"TP/1.1"
+        nursery.cancel_scope.cancel()
