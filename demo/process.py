@@ -17,6 +17,7 @@ STOP_S = 8.0  # a sidecar drains in less with the demo's settings
 _CHILD = Path(__file__).with_name("child.py")
 _ROOT = Path(__file__).parents[1]
 _RANGE = Path("/proc/sys/net/ipv4/ip_local_port_range")
+_given: set[int] = set()  # by free_ports, to this process
 
 
 class DemoError(Exception):
@@ -104,14 +105,17 @@ class Process:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that are free now and that the kernel gives to nobody by itself.
+    """Ports of 127.0.0.1 that are free now, that the kernel gives to nobody by itself, and that no call gave before.
 
-    Below the range of outgoing connections: a port from it could be taken as soon as its owner is killed.
+    Below the range of outgoing connections: a port from it could be taken as soon as its owner is killed, or before
+    its owner has begun.
     """
     lowest = int(_RANGE.read_text("ascii").split()[0]) if _RANGE.exists() else 32_768
     start = 10_000 + os.getpid() * 37 % max(lowest - 14_000, 1)  # two demos at a time meet rarely
     found: list[int] = []
     for port in (*range(start, lowest), *range(10_000, start)):
+        if port in _given:
+            continue
         with socket.socket() as probe:
             try:
                 probe.bind(("127.0.0.1", port))
@@ -119,5 +123,6 @@ def free_ports(count: int) -> list[int]:
                 continue
         found.append(port)
         if len(found) == count:
+            _given.update(found)
             return found
     raise DemoError(f"no {count} free ports between 10000 and {lowest} on 127.0.0.1")

@@ -1,5 +1,6 @@
 """Bulk TCP through `sidecar run`: the kernel moves it, and the sidecar's counts are right all the same."""
 
+import contextlib
 import hashlib
 import json
 from collections.abc import AsyncIterator
@@ -49,7 +50,10 @@ def listener(made: Running) -> HostPort:
 
 def open_pipes(made: Running) -> int:
     """Pipes beside those of its outputs: what spliced flows go through."""
-    links = [str(each.readlink()) for each in Path(f"/proc/{made.process.pid}/fd").iterdir()]
+    links = []
+    for each in Path(f"/proc/{made.process.pid}/fd").iterdir():
+        with contextlib.suppress(FileNotFoundError):  # closed since it was listed
+            links.append(str(each.readlink()))
     return sum(link.startswith("pipe:") for link in links)
 
 

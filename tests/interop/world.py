@@ -11,9 +11,10 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from demo.process import free_ports
 from tests.interop import cases
 from tests.interop.cases import Transport
-from tests.interop.children import Child, free_ports, start
+from tests.interop.children import Child, start
 from tests.interop.clients import RUN
 from tests.interop.record import Ask, Record
 from tests.interop.upstreams import asgi

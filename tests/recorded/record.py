@@ -16,8 +16,9 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from demo.process import free_ports
 from tests.interop import cases
-from tests.interop.children import free_ports, start
+from tests.interop.children import start
 from tests.interop.clients import RUN
 from tests.interop.upstreams.farm import H1, H2, SPEAKS, Farm
 from tests.recorded import corpus, cut

@@ -10,6 +10,7 @@ import struct
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import AsyncExitStack, ExitStack, asynccontextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 
 import trio
 
@@ -26,6 +27,7 @@ PORT = 8080
 RESET = struct.pack("ii", 1, 0)  # SO_LINGER with zero time: close() sends RST
 BLOCK = os.urandom(1 << 20)
 LIMIT_S = 20.0
+SERVED_S = 1.0  # after the end of a test
 
 Serve = Callable[[trio.SocketStream], Awaitable[None]]
 
@@ -135,7 +137,10 @@ async def mesh(
 
 @asynccontextmanager
 async def tcp_server(serve: Serve) -> AsyncIterator[HostPort]:
-    """A server that runs `serve` for each connection and closes it afterwards; broken connections are no bugs."""
+    """A server that runs `serve` for each connection and closes it afterwards; broken connections are no bugs.
+
+    What it serves when the block ends may come to its end: the proxies between are gone or have told theirs.
+    """
     listeners = await trio.open_tcp_listeners(0, host="127.0.0.1")
 
     async def one(stream: trio.SocketStream) -> None:
@@ -146,10 +151,11 @@ async def tcp_server(serve: Serve) -> AsyncIterator[HostPort]:
         finally:
             await trio.aclose_forcefully(stream)
 
-    async with trio.open_nursery() as nursery:
-        nursery.start_soon(trio.serve_listeners, one, listeners)
+    async with trio.open_nursery() as connections, trio.open_nursery() as nursery:
+        nursery.start_soon(partial(trio.serve_listeners, one, listeners, handler_nursery=connections))
         yield HostPort(*listeners[0].socket.getsockname()[:2])
         nursery.cancel_scope.cancel()
+        connections.cancel_scope.deadline = trio.current_time() + SERVED_S
 
 
 @asynccontextmanager

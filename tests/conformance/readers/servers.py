@@ -13,9 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+from demo.process import free_ports
 from sidecar.model.messages import Fields
 from tests.conformance.readers.seen import Answer, Refused, Seen
-from tests.interop.children import Child, free_ports, start
+from tests.interop.children import Child, start
 from tests.support import needs
 
 HERE = Path(__file__).parent

@@ -7,7 +7,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.interop.children import Child, free_ports, start
+from demo.process import free_ports
+from tests.interop.children import Child, start
 from tests.interop.upstreams import asgi
 from tests.interop.websocket.script import SUBPROTOCOL
 from tests.support import needs
