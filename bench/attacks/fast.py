@@ -6,7 +6,8 @@ from pathlib import Path
 
 from bench import tools
 from bench.attacks.site import LOCAL
-from tests.interop.children import free_ports, start
+from demo.process import free_ports
+from tests.interop.children import start
 
 BODY = b"x" * 1024
 

@@ -1,4 +1,7 @@
-"""One persistent level-triggered epoll per worker, watched by one trio task that calls registered sources.
+"""One persistent level-triggered epoll per worker, whose registered sources are called when something happened.
+
+It waits where trio would wait, with trio's own epoll as one of its sources (`trio_loop`): so what needs no task costs
+no turn of trio. Where trio does not host it, one task waits instead.
 
 Why not trio's own epoll: it registers a descriptor anew for every wait; measured, that and waking a task cost more
 than the whole synchronous handling of a plain request. Why level-triggered: edge-triggered gains 2 % on plain
@@ -21,6 +24,8 @@ from collections.abc import Callable, Container
 from typing import Protocol
 
 import trio
+
+from sidecar.transport.trio_loop import MAX_WAIT_S, TrioLoop, hosted
 
 MAX_EVENTS = 256  # a batch; what is left comes with the next
 # Written together. More would keep the first waiting: 16 requests take half a millisecond.
@@ -50,10 +55,22 @@ class Putter(Protocol):
         """As of `Source`."""
 
 
+class _Host:
+    """trio's epoll as a source: whether trio has an event to handle."""
+
+    __slots__ = ("is_ready",)
+
+    def on_ready(self, events: int) -> None:  # noqa: ARG002 - a Source's
+        self.is_ready = True
+
+    def on_crash(self) -> None:
+        pass
+
+
 class Reactor:
     """See the module's text. One per worker; `run` is its task."""
 
-    __slots__ = ("_epoll", "_events", "_graves", "_on_bug", "_puts", "_ready", "_sources", "_turning")
+    __slots__ = ("_epoll", "_events", "_graves", "_host", "_on_bug", "_puts", "_ready", "_sources", "_turning")
 
     def __init__(self, on_bug: Callable[[BaseException], None]) -> None:
         self._epoll = select.epoll()
@@ -63,10 +80,11 @@ class Reactor:
         self._events: list[tuple[int, int]] = []  # known already, for the next turn
         self._puts: list[Putter] = []
         self._turning = False
+        self._host: _Host | None = None
         self._on_bug = on_bug
 
     def __len__(self) -> int:
-        return len(self._sources)
+        return len(self._sources) - (self._host is not None)
 
     def register(self, fd: int, source: Source, events: int) -> None:
         """Watch `fd` for `events` until `unregister`."""
@@ -104,22 +122,56 @@ class Reactor:
         """Serve for ever; cancel to end. Afterwards streams can still be closed, but hear nothing any more."""
         fd = self._epoll.fileno()
         try:
+            with hosted(self) as hosting:
+                if hosting is not None:
+                    await hosting.wait()
             while True:
                 if self._ready or self._events:
                     await trio.lowlevel.checkpoint()
                 else:
                     await trio.lowlevel.wait_readable(fd)
-                self._turn()
+                self._turn(0)
         finally:
             self._sources.clear()
+            self._host = None
             self._events.clear()
             self._close_buried()
             self._epoll.close()
 
-    def _turn(self) -> None:
+    def serve(self, loop: TrioLoop, wait_s: float) -> None:
+        """As of `Guest`: turns in the place of trio's wait."""
+        host = self._host or self._watch(loop.fd)
+        host.is_ready = False
+        if self._events:  # it has handled its own since they were read
+            self._events = [each for each in self._events if each[0] != loop.fd]
+        runnable, sleep_s = loop.runnable, loop.sleep_s
+        if wait_s < min(sleep_s(), MAX_WAIT_S):  # tasks are to run, or it wants to know whether all is quiet
+            self._turn(wait_s)
+            if wait_s > 0 and runnable and not host.is_ready:
+                loop.wake()
+            return
+        wait_s = min(wait_s, MAX_WAIT_S)
+        while True:
+            self._turn(0 if self._ready or self._events else wait_s)
+            if host.is_ready:
+                return
+            if runnable:
+                break
+            wait_s = min(sleep_s(), MAX_WAIT_S)
+            if wait_s <= 0:
+                break
+        loop.wake()  # it would wait as long as it meant to before
+
+    def _watch(self, fd: int) -> "_Host":
+        host = self._host = _Host()
+        self.register(fd, host, select.EPOLLIN)
+        return host
+
+    def _turn(self, wait_s: float) -> None:
+        """Give everybody a turn who has something to do, after at most `wait_s` without."""
+        events = self._events or self._epoll.poll(wait_s, MAX_EVENTS)
         self._turning = True
         sources, puts = self._sources, self._puts
-        events = self._events or self._epoll.poll(0, MAX_EVENTS)
         self._events = []
         waiting, self._ready = self._ready, deque()
         for fd, happened in events:

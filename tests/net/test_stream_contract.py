@@ -462,9 +462,9 @@ class CountingReactor(Reactor):
 
     turns = 0
 
-    def _turn(self) -> None:
+    def _turn(self, wait_s: float) -> None:
         self.turns += 1
-        super()._turn()
+        super()._turn(wait_s)
 
 
 async def test_a_stream_that_nobody_reads_does_not_spin() -> None:
