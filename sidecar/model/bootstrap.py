@@ -266,7 +266,7 @@ class Bootstrap:
         workers: Processes that serve traffic. One is enough for about one core; with more, every limit, budget and
             ejection holds for each of them, not for all together.
         take_over: Listen beside the process that has these addresses now and is to end. A flag's, never a file's.
-        fast_path: False sends every request along the reference path, which in this version all take anyway.
+        fast_path: False sends every request along the full path; to find out which one is at fault.
     """
 
     node: NodeInfo

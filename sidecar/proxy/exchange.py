@@ -295,6 +295,9 @@ class _Run:
         assert record.cluster is not None
         wire = wire_for(record.cluster.protocol, record.head)
         record.grpc_told = None  # by the last try
+        refused, record.refused = record.refused, None
+        if refused is not None:
+            raise refused
         lease = await self.side.pool.lease(exchange.cluster, record.endpoint, exchange.policy, wire)
         record.lease = lease
         record.principal = lease.principal

@@ -133,7 +133,7 @@ class FastPath(FastRequest):
         due_s = self.due_s = math.inf if step.until_s is None else step.until_s
         if due_s < self._entry.check_s:
             self._worker.timer.watch(self._entry, due_s)
-        stream.put(b"".join(lines), silent=True)
+        stream.put(b"".join(lines), silent=connection.used > 0)
 
     # The streams' handler.
 

@@ -7,15 +7,16 @@ from sidecar.balance.pick import pick, split
 from sidecar.codec.chunks import ChunkedBody
 from sidecar.codec.events import Chunk, End, Event
 from sidecar.codec.plain_head import plain_request
-from sidecar.errors import CLIENT_GONE, MALFORMED, ProxyError
+from sidecar.errors import BROKEN_OFF, CLIENT_GONE, MALFORMED, ProxyError
 from sidecar.policy import attempts
 from sidecar.policy.attempts import Try
 from sidecar.policy.deadline import DEADLINE_HEADER
 from sidecar.proxy.edits import REQUEST_ID
 from sidecar.proxy.fast_state import FastState, Over, Phase
 from sidecar.proxy.upstream import UpstreamConnection
+from sidecar.routing.plan import Way
 from sidecar.telemetry import trace
-from sidecar.transport.stream import StreamBroken
+from sidecar.transport.stream import Stream, StreamBroken
 
 BODY_MAX_BYTES = 65_536  # of a request, waited for here; a larger one streams on the full path
 BODY_WAIT_S = 0.02  # for the rest of it: head and body often are two writes. A body that is streamed goes on elsewhere
@@ -186,10 +187,49 @@ class FastRequest(FastState):
             return
         connection = self._pool.take_idle(way.live, step.endpoint, way.policy)
         if connection is None:
-            self._hand_over("connect")
+            self._dial(step, way, now_s)
+        else:
+            self._connection = connection
+            self._send(step, connection, now_s)
+
+    def _dial(self, step: Try, way: Way, now_s: float) -> None:
+        """Send it on a new connection as soon as there is one; who waits for a place, or has to shake hands, leaves."""
+        try:
+            begun = self._pool.begin_dial(way.live, step.endpoint, way.policy, self)
+        except ProxyError as exc:
+            self._hand_over("connect", exc)
             return
-        self._connection = connection
-        self._send(step, connection, now_s)
+        if begun is None:
+            self._hand_over("connect")
+        elif isinstance(begun, UpstreamConnection):
+            self._connection = begun
+            self._send(step, begun, now_s)
+        else:
+            self._dialling = begun
+            self._phase = Phase.DIALLING
+            due_s = now_s + way.policy.timeouts.connect_s
+            self._wait(due_s if step.until_s is None or due_s < step.until_s else step.until_s)
+
+    def on_dialled(self, stream: Stream) -> None:
+        """As of `Dialled`: the connection is there."""
+        exchange, step = self._exchange, self._step
+        assert exchange is not None
+        assert isinstance(step, Try)
+        self._dialling = None
+        self._connection = self._pool.dialled(exchange.cluster, step.endpoint, stream)
+        self._send(step, self._connection, self._worker.now())
+
+    def on_not_dialled(self, problem: ProxyError) -> None:
+        """As of `Dialled`: there is none."""
+        exchange = self._exchange
+        assert exchange is not None
+        self._dialling = None
+        self._pool.not_dialled(exchange.cluster, problem)
+        self._hand_over("connect", problem)
+
+    def on_dial_crashed(self) -> None:
+        """As of `Dialled`."""
+        self._break_off(BROKEN_OFF)
 
     def _unread(self, why: str) -> None:
         """Give a request to the full path as it came."""

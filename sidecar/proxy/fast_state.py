@@ -14,7 +14,7 @@ import trio
 from sidecar.codec.chunks import ChunkedBody
 from sidecar.codec.h1_client import H1Client
 from sidecar.codec.plain_head import PlainRequest
-from sidecar.errors import BROKEN_OFF, CLIENT_STUCK, Fault
+from sidecar.errors import BROKEN_OFF, CLIENT_STUCK, Fault, ProxyError
 from sidecar.model.snapshot import Snapshot
 from sidecar.policy import attempts
 from sidecar.policy.attempts import Exchange, Step, Try
@@ -29,6 +29,7 @@ from sidecar.proxy.worker import TallyKey, Worker
 from sidecar.routing.plan import ClusterPlan, RoutePlan
 from sidecar.telemetry import trace
 from sidecar.telemetry.observer import DESTINATION, AttemptSpan, RequestDone, Tally
+from sidecar.transport.dial import Dialling
 from sidecar.transport.stream import Stream
 
 NO_REQUEST = PlainRequest(b"", 0, 0, b"", b"", b"", {b"host": b""}, 0)
@@ -38,6 +39,7 @@ class Phase(Enum):
     """Where the connection is."""
 
     REST = auto()  # between two requests
+    DIALLING = auto()  # the request waits for a connection
     BODY = auto()  # a head came, the rest of its body is awaited
     ASKED = auto()  # the request was written, the answer's head is awaited
     ANSWERING = auto()  # the answer's body is under way
@@ -79,10 +81,10 @@ class FastState:
     """See the module's text. `served`: at least one request of the connection was."""
 
     __slots__ = (
-        "_body", "_bytes_in", "_bytes_out", "_chunks", "_cluster", "_connection", "_data", "_ended", "_ends_at_s",
-        "_ends_s", "_entry", "_exchange", "_far", "_framed", "_head", "_left", "_moved_s", "_paused", "_peer",
-        "_pending", "_phase", "_plan", "_pool", "_prefix", "_record", "_request_id", "_rest", "_reusable", "_sent",
-        "_side", "_snapshot", "_span", "_span_id", "_started_s", "_status", "_step", "_stream", "_task",
+        "_body", "_bytes_in", "_bytes_out", "_chunks", "_cluster", "_connection", "_data", "_dialling", "_ended",
+        "_ends_at_s", "_ends_s", "_entry", "_exchange", "_far", "_framed", "_head", "_left", "_moved_s", "_paused",
+        "_peer", "_pending", "_phase", "_plan", "_pool", "_prefix", "_record", "_request_id", "_rest", "_reusable",
+        "_sent", "_side", "_snapshot", "_span", "_span_id", "_started_s", "_status", "_step", "_stream", "_task",
         "_tells_always", "_trace", "_worker", "due_s", "served",
     )  # fmt: skip
 
@@ -129,6 +131,7 @@ class FastState:
         self._chunks: ChunkedBody | None = None
         self._record: HandOver | None = None
         self._connection: UpstreamConnection | None = None
+        self._dialling: Dialling | None = None
         self._exchange: Exchange | None = None
         self._span: AttemptSpan | None = None
 
@@ -138,9 +141,14 @@ class FastState:
 
     # Handing over.
 
-    def _hand_over(self, why: str) -> None:
-        """Give a begun request to the full path: with its step to take, and its connection if it was written."""
+    def _hand_over(self, why: str, refused: ProxyError | None = None) -> None:
+        """Give a begun request to the full path: with its step to take, and its connection if it was written.
+
+        `refused`: there is no connection to the endpoint of that step.
+        """
+        self._stop_dialling()
         record = self._record or self._recorded()
+        record.refused = refused
         exchange, connection = self._exchange, self._connection
         record.why_left = why
         if connection is not None and exchange is not None:
@@ -259,6 +267,7 @@ class FastState:
         phase, exchange, connection = self._phase, self._exchange, self._connection
         if phase is Phase.LEFT:
             return
+        self._stop_dialling()
         if fault.limit and phase is Phase.FLUSHING:
             self._worker.observer.limit_reached(fault.limit)
         self._stream.abort()
@@ -278,6 +287,13 @@ class FastState:
         else:
             self._go(Over.CUT, "", None)
 
+    def _stop_dialling(self) -> None:
+        dialling, self._dialling = self._dialling, None
+        if dialling is not None:
+            assert self._exchange is not None
+            dialling.give_up()
+            self._pool.free(self._exchange.cluster.key)
+
     # Time.
 
     def _wait(self, due_s: float) -> None:
@@ -293,6 +309,8 @@ class FastState:
             self._go(Over.IDLE, "", None)
         elif phase is Phase.BODY:
             self._go(None, "slow", None)
+        elif phase is Phase.DIALLING:
+            self._dialling_too_long(now_s)
         elif phase is Phase.ASKED:
             self._hand_over("timeout")
         elif self._stream.queued_bytes:
@@ -300,6 +318,19 @@ class FastState:
         elif phase is Phase.ANSWERING:
             whole = self._plan.whole_response and self._ends_at_s is not None and now_s >= self._ends_at_s
             self._break_off(too_slow(self._plan.policy.timeouts.stream_idle_s, whole=whole))
+
+    def _dialling_too_long(self, now_s: float) -> None:
+        exchange, step, dialling = self._exchange, self._step, self._dialling
+        assert exchange is not None
+        assert isinstance(step, Try)
+        assert dialling is not None
+        if step.until_s is not None and step.until_s <= now_s:
+            self._hand_over("timeout")
+            return
+        self._dialling = None
+        dialling.give_up()
+        connect_s = exchange.policy.timeouts.connect_s
+        self._hand_over("connect", self._pool.dial_timed_out(exchange.cluster, step.endpoint, connect_s))
 
     def _client_is_slow(self, now_s: float) -> None:
         progress_s = self._worker.limits.write_progress_s

@@ -8,7 +8,7 @@ answer in hand (`lease` is there).
 
 from enum import IntEnum
 
-from sidecar.errors import Fault
+from sidecar.errors import Fault, ProxyError
 from sidecar.model.clusters import Endpoint
 from sidecar.model.messages import Fields, RequestHead
 from sidecar.model.snapshot import Snapshot
@@ -52,6 +52,7 @@ class HandOver:
         sent_downstream: How far the answer has got.
         lease: The upstream connection with the request written, if there is one.
         response_prefix: Bytes of the answer that were read and not yet given to the lease's codec.
+        refused: Why the endpoint of `step` has no connection for it; the try is over before it has begun.
         step: What the machine said and nobody has done yet; with `lease`, the try that was written.
         why_left: Why the fast path gave the request away; "" when it never had it.
         fault: What ended the request, if something did.
@@ -75,6 +76,7 @@ class HandOver:
         "outgoing",
         "principal",
         "raw",
+        "refused",
         "request_id",
         "response_prefix",
         "route",
@@ -121,6 +123,7 @@ class HandOver:
         self.sent_downstream = Sent.NOTHING
         self.lease: Lease | None = None
         self.response_prefix = b""
+        self.refused: ProxyError | None = None
         self.step: Step | None = None
         self.why_left = ""
         self.fault: Fault | None = None

@@ -26,7 +26,7 @@ from sidecar.proxy.raw import RawLease
 from sidecar.proxy.shared import SharedConnections
 from sidecar.proxy.upstream import ConnectionHome, Http1Lease, Lease, LeaseHome, UpstreamConnection
 from sidecar.telemetry.observer import Observer
-from sidecar.transport.dial import Dialer
+from sidecar.transport.dial import Dialer, Dialled, Dialling
 from sidecar.transport.stream import Stream
 
 APP_IDLE_S = 3.0
@@ -108,9 +108,12 @@ class Pool(ConnectionHome):
         except BaseException:
             self.free(key)
             raise
+        return Http1Lease(self._new(stream, endpoint), self._homes[key], fresh=True)
+
+    def _new(self, stream: Stream, endpoint: Endpoint) -> UpstreamConnection:
         connection = UpstreamConnection(stream, H1Client(), endpoint, self)
         connection.idle_s = idle_s(endpoint, None)
-        return Http1Lease(connection, self._homes[key], fresh=True)
+        return connection
 
     # Without a lease, and without waiting: for the fast path.
 
@@ -130,8 +133,46 @@ class Pool(ConnectionHome):
         use.connections += 1
         return connection
 
+    def begin_dial(
+        self, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy, waiting: Dialled
+    ) -> UpstreamConnection | Dialling | None:
+        """A new connection to `endpoint`, or one under way, with a place; None: somebody has to wait for either.
+
+        Raises:
+            ProxyError: CONNECT_FAILED; there is no place to be freed.
+        """
+        use = self._uses.get(cluster.key) or self._begin_use(cluster.key)
+        if use.connections >= policy.limits.connections:
+            return None
+        try:
+            begun = self._dialer.begin(endpoint, waiting)
+        except ProxyError as exc:
+            self._observer.upstream_dialled(cluster.key, exc.fault.flag)
+            raise
+        if begun is None:
+            return None
+        use.connections += 1
+        return self.dialled(cluster, endpoint, begun) if isinstance(begun, Stream) else begun
+
+    def dialled(self, cluster: ClusterLive, endpoint: Endpoint, stream: Stream) -> UpstreamConnection:
+        """What `begin_dial` has begun is connected. For `give_back`."""
+        self._observer.upstream_dialled(cluster.key, "ok")
+        connection = self._new(stream, endpoint)
+        stream.handle_with(connection)
+        return connection
+
+    def not_dialled(self, cluster: ClusterLive, problem: ProxyError) -> None:
+        """What `begin_dial` has begun has failed."""
+        self._observer.upstream_dialled(cluster.key, problem.fault.flag)
+        self.free(cluster.key)
+
+    def dial_timed_out(self, cluster: ClusterLive, endpoint: Endpoint, connect_s: float) -> ProxyError:
+        """What `begin_dial` has begun took too long: what is to be said of it."""
+        self.free(cluster.key)
+        return self._too_long(cluster.key, endpoint, connect_s)
+
     def give_back(self, cluster: ClusterLive, connection: UpstreamConnection, now_s: float, *, reusable: bool) -> None:
-        """What `take_idle` gave; its exchange is over."""
+        """What `take_idle` or `begin_dial` gave; its exchange is over."""
         stream = connection.stream
         idle = self._idle.get(connection.endpoint.place)
         if idle is not None and reusable and len(idle) < MAX_IDLE_PER_ENDPOINT and stream.settled:
@@ -145,8 +186,8 @@ class Pool(ConnectionHome):
         self.free(cluster.key)
 
     def lease_of(self, cluster: ClusterLive, connection: UpstreamConnection) -> Lease:
-        """What `take_idle` gave, as a lease whose request was written."""
-        return Http1Lease(connection, self._homes[cluster.key], fresh=False)
+        """What `take_idle` or `begin_dial` gave, as a lease whose request was written."""
+        return Http1Lease(connection, self._homes[cluster.key], fresh=not connection.used)
 
     def has_place(self, cluster: ClusterLive, policy: TrafficPolicy) -> bool:
         """See `Places`."""
@@ -272,8 +313,11 @@ class Pool(ConnectionHome):
                 raise
             self._observer.upstream_dialled(key, "ok")
             return stream
+        raise self._too_long(key, endpoint, connect_s)
+
+    def _too_long(self, key: ClusterKey, endpoint: Endpoint, connect_s: float) -> ProxyError:
         self._observer.upstream_dialled(key, "timeout")
-        raise ProxyError(
+        return ProxyError(
             CONNECT_TIMEOUT,
             f"endpoint {endpoint.id} at {endpoint.address} did not accept a connection within {connect_s:g}s",
         )

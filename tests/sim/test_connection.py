@@ -31,6 +31,7 @@ class Failing(Observer):
 async def test_a_bug_ends_one_connection_and_nothing_else(autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
         mesh = MemoryMesh(nursery)
+        mesh.worker.fast_path = False
         mesh.app("a")
         mesh.configure(["a"])
         observer, mesh.worker.observer = mesh.worker.observer, Failing()
