@@ -11,7 +11,7 @@ from sidecar.model.clusters import ClusterKey, Endpoint, Protocol, ServiceKey
 from sidecar.model.live import ClusterLive
 from sidecar.model.messages import RequestHead
 from sidecar.model.policies import TrafficPolicy
-from sidecar.model.routes import GrpcMatch, RouteMatch
+from sidecar.model.routes import AnyRoute, AnyRule, GrpcMatch, RouteMatch
 from sidecar.routing.filters import RuleFilters
 from sidecar.routing.match import Matcher
 
@@ -88,6 +88,23 @@ class Way:
         self.requests = requests
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class RoutePart:
+    """What a route contributes to a table; the next table has the same object while nothing of it changes.
+
+    Attributes:
+        route: None: no route is attached, and all requests go to the service itself.
+        uses: The clusters that may take traffic, each once.
+        sources: What else it was made from: the policy of each rule, the plan of each of `uses`.
+        plans: Each rule, and what became of it.
+    """
+
+    route: AnyRoute | None
+    uses: tuple[ClusterKey, ...]
+    sources: tuple[object, ...]
+    plans: tuple[tuple[AnyRule, RoutePlan], ...]
+
+
 class ServiceTable:
     """The routes of one port of one service.
 
@@ -95,14 +112,14 @@ class ServiceTable:
         service, port: What it routes.
         routes: All plans, in the order that breaks ties; for `explain` and `/config`.
         clusters: All backends, by key.
-        sources: The resources that it was made from; another one of the same sources is the same table.
+        parts: What each route contributes; another one of the same parts is the same table.
         match: The rule that takes a request by Gateway API's precedence; None (404, NR) when none does. Exact path,
             then the longest expression, then the longest prefix; then a method, the most headers, the most query
             parameters; among equals the oldest route, the first by namespace and name, the first rule. Once a route is
             attached, nothing is forwarded implicitly. Not a method: it is called for every request.
     """
 
-    __slots__ = ("clusters", "match", "port", "routes", "service", "sources")
+    __slots__ = ("clusters", "match", "parts", "port", "routes", "service")
 
     def __init__(
         self,
@@ -110,13 +127,13 @@ class ServiceTable:
         port: int,
         matches: list[tuple[RouteMatch | GrpcMatch, RoutePlan]],
         clusters: dict[ClusterKey, ClusterPlan],
-        sources: tuple[object, ...],
+        parts: tuple[RoutePart, ...],
     ) -> None:
         self.service = service
         self.port = port
         self.routes = tuple(dict.fromkeys(plan for _, plan in matches))
         self.clusters = clusters
-        self.sources = sources
+        self.parts = parts
         self.match: Callable[[RequestHead], RoutePlan | None] = Matcher(matches).find
 
 
@@ -126,7 +143,7 @@ class L4Table:
     Attributes as of `ServiceTable`.
     """
 
-    __slots__ = ("_any", "_exact", "_wildcards", "clusters", "port", "routes", "service", "sources")
+    __slots__ = ("_any", "_exact", "_wildcards", "clusters", "parts", "port", "routes", "service")
 
     def __init__(
         self,
@@ -134,14 +151,14 @@ class L4Table:
         port: int,
         plans: list[tuple[tuple[str, ...], RoutePlan]],
         clusters: dict[ClusterKey, ClusterPlan],
-        sources: tuple[object, ...],
+        parts: tuple[RoutePart, ...],
     ) -> None:
         """`plans`: hostnames and where they lead, in the order that breaks ties; no hostnames: every connection."""
         self.service = service
         self.port = port
         self.routes = tuple(plan for _, plan in plans)
         self.clusters = clusters
-        self.sources = sources
+        self.parts = parts
         self._any = next((plan for hostnames, plan in plans if not hostnames), None)
         self._exact: dict[bytes, RoutePlan] = {}
         self._wildcards: dict[bytes, RoutePlan] = {}

@@ -394,6 +394,9 @@ BASE: tuple[Body, ...] = (
         (policy("new", TargetRef("HTTPRoute", "unrelated")),),
         (policy("zzz", TargetRef("Service", "orders")),),  # a second one on the same target, by name
         BASE,  # everything again, equal
+        (service("orders", PORT, 9090),),  # one more port
+        (service("orders-v1", PORT, 9090),),
+        (endpoints("orders-v1", endpoint("orders-1"), endpoint("orders-1", 9090)),),  # and its endpoints
     ],
 )
 def test_a_push_of_something_else_leaves_the_same_table(change: tuple[Body, ...]) -> None:
@@ -405,8 +408,6 @@ def test_a_push_of_something_else_leaves_the_same_table(change: tuple[Body, ...]
 @pytest.mark.parametrize(
     "change",
     [
-        service("orders", PORT, 9090),
-        service("orders-v1", PORT, 9090),
         endpoints("orders-v2", endpoint("orders-9")),
         route(rule("stock")),
         route(rule("stock"), name="second"),
@@ -459,8 +460,6 @@ def test_moving_weights_keeps_clusters_and_the_rules_that_did_not_move() -> None
 @pytest.mark.parametrize(
     "change",
     [
-        service("orders-v1", PORT, 9090),  # one more port
-        endpoints("orders-v1", endpoint("orders-1"), endpoint("orders-1", 9090)),  # and its endpoints
         policy("orders", TargetRef("Service", "orders"), TargetRef("Service", "stock"), settings=settings(3)),
         route(
             rule(("orders-v1", 90), ("orders-v2", 10), matches=(match(exact("/a")), match(exact("/a2")))),
