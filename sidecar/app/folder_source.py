@@ -12,6 +12,7 @@ from pathlib import Path
 
 import trio
 
+from sidecar.app.aside import aside
 from sidecar.app.source import FixedSource, Home
 from sidecar.config.files import MAX_FILES, load_static_folder
 from sidecar.errors import ConfigError, UnreadableError
@@ -59,28 +60,28 @@ class FolderSource(FixedSource):
 
     async def _reload(self) -> None:
         try:
-            read, warnings = await trio.to_thread.run_sync(self._read, abandon_on_cancel=True)
+            self.snapshot, warnings = await aside(self._read)
         except (ConfigError, UnreadableError) as problem:
             self._reject(problem.problems if isinstance(problem, ConfigError) else [str(problem)])
             return
-        before = self.snapshot
-        gone = before.resources.keys() - read.resources.keys()
-        self.snapshot = before.changed(read.resources.values(), gone, version=before.version + 1)
         self._reloads["applied"] += 1
         self._problems = []
         for warning in warnings[:MAX_PROBLEM_LINES]:
             self._home.say(f"warning: {warning}")
         self._home.switch(self.snapshot)
-        self._home.say(f"configuration reloaded: {len(read.resources)} resources from {self._folder}")
+        self._home.say(f"configuration reloaded: {len(self.snapshot.resources)} resources from {self._folder}")
 
     def _read(self) -> tuple[Snapshot, list[str]]:
-        snapshot, warnings = load_static_folder(self._folder, mesh=self._bootstrap.identity is not None)
+        """The snapshot after the one in force, and warnings. In a thread: nobody else changes that one meanwhile."""
+        read, warnings = load_static_folder(self._folder, mesh=self._bootstrap.identity is not None)
         for upstream in self._bootstrap.outbound.upstreams:
-            service = snapshot.service(upstream.service)
+            service = read.service(upstream.service)
             if service is None or all(port.port != upstream.port for port in service.ports):
                 where = f"{self._bootstrap.source}: outbound.upstreams"
                 raise ConfigError([f"{where} needs {upstream.service} port {upstream.port}; {self._folder} has none"])
-        return snapshot, warnings
+        before = self.snapshot
+        gone = before.resources.keys() - read.resources.keys()
+        return before.changed(read.resources.values(), gone, version=before.version + 1), warnings
 
     def _reject(self, problems: list[str]) -> None:
         if not self._problems:
