@@ -15,6 +15,7 @@ import trio
 from sidecar.app.aside import aside
 from sidecar.app.source import FixedSource, Home
 from sidecar.config.files import MAX_FILES, load_static_folder
+from sidecar.control.collector import collector_at_rest
 from sidecar.errors import ConfigError, UnreadableError
 from sidecar.model.bootstrap import Bootstrap
 from sidecar.model.snapshot import Snapshot
@@ -60,7 +61,8 @@ class FolderSource(FixedSource):
 
     async def _reload(self) -> None:
         try:
-            self.snapshot, warnings = await aside(self._read)
+            with collector_at_rest():
+                self.snapshot, warnings = await aside(self._read)
         except (ConfigError, UnreadableError) as problem:
             self._reject(problem.problems if isinstance(problem, ConfigError) else [str(problem)])
             return

@@ -4,7 +4,6 @@ Puts the parts together and passes values between them; decides nothing about tr
 identities through a `Plane`, which with one worker means plain calls.
 """
 
-import gc
 import secrets
 import time
 from collections.abc import Callable, Sequence
@@ -18,6 +17,7 @@ from sidecar.app.folder_source import FolderSource
 from sidecar.app.plane import Plane
 from sidecar.app.source import FixedSource, Source
 from sidecar.app.view import View
+from sidecar.control.collector import set_aside
 from sidecar.model.bootstrap import Bootstrap, MtlsMode
 from sidecar.model.snapshot import Snapshot
 from sidecar.proxy.health import AppHealth
@@ -85,9 +85,7 @@ class Holder:
         nursery.start_soon(self.source.run)
         nursery.start_soon(self.health.run)
         self.plane.start(nursery)
-        # What exists now lives as long as the process: the collector need not look at it again.
-        gc.collect()
-        gc.freeze()
+        set_aside()
 
     def not_started(self) -> list[str]:
         """Why the sidecar by itself is not ready, whatever the app does, one sentence each. The app may wait for it."""

@@ -205,7 +205,7 @@ class ControlClient:
     def take_push(self, push: Push) -> Applied:
         """Put a push in force, wake who waits for a service, and let the cache be written."""
         former = self.applied.standing
-        with collector_at_rest(len(push.set)):
+        with collector_at_rest():
             self.applied = self._sink.apply(push)
         self._fresh_s = self._now_unix()
         for name, rejection in self.applied.standing.items():
