@@ -19,11 +19,12 @@ from sidecar.proxy import exchange
 from sidecar.proxy.downstream import Http1Downstream, linger
 from sidecar.proxy.fast_path import FastPath, Over
 from sidecar.proxy.handover import HandOver
+from sidecar.proxy.patience import Patience
 from sidecar.proxy.replies import reply
 from sidecar.proxy.side import FastSide, Side
 from sidecar.proxy.worker import Worker
 from sidecar.telemetry.observer import RequestDone
-from sidecar.transport.stream import Stream, StreamBroken
+from sidecar.transport.stream import Interrupted, Stream, StreamBroken
 
 MakeSide = Callable[[], FastSide]
 
@@ -43,7 +44,7 @@ class _Http1:
     and nothing of a request that is over.
     """
 
-    __slots__ = ("client", "codec", "ends_s", "fast", "first", "limit", "make_side", "why", "worker")
+    __slots__ = ("client", "codec", "ends_s", "fast", "first", "limit", "make_side", "patience", "why", "worker")
 
     def __init__(self, stream: Stream, make_side: MakeSide, worker: Worker, first: bytes) -> None:
         self.first = first
@@ -54,6 +55,7 @@ class _Http1:
         self.make_side = make_side
         self.worker = worker
         self.fast = FastPath(stream, make_side(), worker, self.ends_s) if worker.fast_path else None
+        self.patience: Patience | None = None  # made when the full path is first taken: most never take it
         self.why = "" if self.fast is not None else "off"  # why the request that comes is not on the fast path
 
     async def serve(self) -> None:
@@ -90,7 +92,14 @@ class _Http1:
         except StreamBroken:
             pass  # it left between two requests; nothing was lost
         finally:
+            if self.patience is not None:
+                self.patience.leave()
             client.stream.close()
+
+    def _own_patience(self) -> Patience:
+        if self.patience is None:
+            self.patience = Patience(self.worker.timer)
+        return self.patience
 
     async def _read_head(self) -> RequestHead | None:
         """The next request's head, for the full path; None when there is none, and the client knows."""
@@ -114,7 +123,7 @@ class _Http1:
         """Serve one request on the full path. True when another may follow it."""
         client, worker = self.client, self.worker
         record.why_left = record.why_left or self.why
-        await exchange.serve(record, client, side, worker)
+        await exchange.serve(record, client, side, worker, self._own_patience())
         if client.cut:
             return False
         if not self.codec.keep_alive or (worker.closing and not client.peer.principal):
@@ -158,7 +167,8 @@ class _Http1:
 
     async def _next_head(self) -> RequestHead | None:
         """The next request's head; None when the client is done. Raises ProxyError of DPE."""
-        client, codec, worker = self.client, self.codec, self.worker
+        client, codec, worker, patience = self.client, self.codec, self.worker, self._own_patience()
+        patience.begin()
         head_due_s = None
         while True:
             event: Event | None = client.pop()
@@ -172,21 +182,20 @@ class _Http1:
             else:
                 head_due_s = head_due_s or worker.now() + worker.limits.head_timeout_s
                 limit_s = head_due_s
-            with trio.CancelScope(deadline=limit_s) as scope:
-                if codec.at_rest:
-                    worker.idle(scope)
-                try:
-                    while True:
-                        client.events.extend(codec.feed(await client.stream.receive()))
-                        if client.events or codec.at_rest or not codec.wants_input:
-                            break
-                        worker.busy(scope)  # a head has begun
-                        head_due_s = scope.deadline = head_due_s or worker.now() + worker.limits.head_timeout_s
-                except StreamBroken as exc:
-                    raise client.left(exc) from None
-                finally:
-                    worker.busy(scope)
-            if scope.cancelled_caught:
+            patience.until(limit_s)
+            if codec.at_rest:
+                worker.idle(patience)
+            try:
+                while True:
+                    client.events.extend(codec.feed(await patience.receive(client.stream)))
+                    if client.events or codec.at_rest or not codec.wants_input:
+                        break
+                    worker.busy(patience)  # a head has begun
+                    head_due_s = head_due_s or worker.now() + worker.limits.head_timeout_s
+                    patience.until(head_due_s)
+            except StreamBroken as exc:
+                raise client.left(exc) from None
+            except Interrupted:
                 if codec.at_rest:
                     # A drain does not close over a request that has come meanwhile.
                     if client.fill_now():
@@ -196,7 +205,9 @@ class _Http1:
                     return None
                 raise ProxyError(
                     HEAD_TIMEOUT, f"the request head did not arrive within {worker.limits.head_timeout_s:g}s"
-                )
+                ) from None
+            finally:
+                worker.busy(patience)
 
     async def _part(self) -> None:
         """Close between two requests.

@@ -75,6 +75,9 @@ class Downstream(Protocol):
     def put_end(self, trailers: Trailing = ()) -> None:
         """The end of the response, or of our direction of a tunnel. Raises ValueError below the announced length."""
 
+    def push_now(self) -> bool:
+        """Write what was put, without waiting. False: `push` has to go on with it. Raises ProxyError."""
+
     async def push(self) -> None:
         """Write what was put; waits while the client is slow, as long as it makes progress. Raises CLIENT_GONE."""
 
@@ -185,13 +188,18 @@ class Http1Downstream:
         self._out.append(self.codec.encode_end(trailers))
         self._ending = self._tunnel
 
-    async def push(self) -> None:
+    def push_now(self) -> bool:
         """See `Downstream`."""
         out = self._out
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
-        if not self.stream.write(data):
-            await self._until_queued(HIGH_WATER_BYTES)
+        return self.stream.write(data) and not self._ending
+
+    async def push(self) -> None:
+        """See `Downstream`."""
+        if self.push_now():
+            return
+        await self._until_queued(HIGH_WATER_BYTES)
         if self._ending:
             await self.flush()
             self.stream.send_eof()

@@ -10,6 +10,7 @@ policy's stream idle time, writes to the client by their progress.
 """
 
 import math
+from functools import partial
 
 import trio
 
@@ -41,6 +42,7 @@ from sidecar.proxy.grpc_reply import grpc_reply, grpc_trailers
 from sidecar.proxy.handover import HandOver, Sent
 from sidecar.proxy.judging import failed, judged, timed_out, tunnel_refused
 from sidecar.proxy.outgoing import outgoing_head
+from sidecar.proxy.patience import Patience
 from sidecar.proxy.raw import raw_head
 from sidecar.proxy.relay import relay
 from sidecar.proxy.replies import redirection, reply
@@ -53,44 +55,48 @@ from sidecar.routing.plan import RoutePlan
 from sidecar.routing.wire import carries_requests, wire_for
 from sidecar.telemetry import trace
 from sidecar.telemetry.observer import DESTINATION, AttemptSpan
+from sidecar.transport.stream import Interrupted
 
 REPLY_S = 5.0  # for our own small answer to a client whose request was broken off
 
 
-async def serve(record: HandOver, client: Downstream, side: Side, worker: Worker) -> None:
+async def serve(record: HandOver, client: Downstream, side: Side, worker: Worker, patience: Patience) -> None:
     """Answer one request, whatever happens; afterwards `client.cut` says if its connection is of no more use.
 
     Raises nothing but trio.Cancelled of the caller's own scope; a bug raises too, after the connection was cut.
+    `patience` is the calling task's.
     """
-    await _Run(record, client, side, worker).serve()
+    await _Run(record, client, side, worker, patience).serve()
 
 
 class _Run:
     """One request on the full path."""
 
-    __slots__ = ("client", "complete", "record", "scope", "side", "upload", "worker")
+    __slots__ = ("client", "complete", "patience", "record", "side", "upload", "worker")
 
-    def __init__(self, record: HandOver, client: Downstream, side: Side, worker: Worker) -> None:
+    def __init__(self, record: HandOver, client: Downstream, side: Side, worker: Worker, patience: Patience) -> None:
         self.record = record
         self.client = client
         self.side = side
         self.worker = worker
-        self.scope = trio.CancelScope()
-        self.upload = None if record.body_complete else Upload(record, client, worker, self.scope)
+        self.patience = patience
+        self.upload = None if record.body_complete else Upload(record, client, worker, patience)
         self.complete = False  # the client has a whole answer
 
     async def serve(self) -> None:
-        record, client = self.record, self.client
-        client.watch_hangup(self.scope.cancel)
+        record, client, patience = self.record, self.client, self.patience
+        patience.begin()
+        client.watch_hangup(patience.end)
         try:
             try:
-                with self.scope:
-                    if not self.scope.cancel_called:  # else it left in the same breath: nobody need hear of it
-                        await self._carry()
+                if not patience.ended:  # else it left in the same breath: nobody need hear of it
+                    await self._carry()
             except ProxyError as exc:
                 record.fault = exc.fault
+            except Interrupted:
+                pass  # it was ended, and nobody waits for anything of it
             client.watch_hangup(None)
-            if self.scope.cancel_called and record.fault is None and not self.complete:
+            if patience.ended and record.fault is None and not self.complete:
                 record.fault = CLIENT_GONE
             await self._break_off()
         except BaseException:
@@ -132,7 +138,7 @@ class _Run:
                 if await self._attempt(step.until_s):
                     return
             elif isinstance(step, Wait):
-                await trio.sleep(step.delay_s)
+                await self.patience.bounded(partial(trio.sleep, step.delay_s))
             else:
                 await self._give_up(step)
                 return
@@ -149,7 +155,7 @@ class _Run:
             record.span_id = trace.new_span_id(worker.rng)
             # A CONNECT stream of a sidecar is its word for a TCP connection, and nobody's request.
             record.raw = record.raw or (head.asks_for_bytes and bool(self.client.peer.principal))
-        plan = record.route = await side.route(record, self.client.peer)
+        plan = record.route = await side.route(record, self.client.peer, self.patience)
         return plan
 
     def _begin(self, plan: RoutePlan) -> None:
@@ -197,35 +203,43 @@ class _Run:
         if self.record.body_complete:
             return await self._try(until_s, None)
         problem: ProxyError | None = None
-        answered = False
+        answered = interrupted = False
         async with trio.open_nursery() as nursery:
             try:
                 answered = await self._try(until_s, nursery)
             except ProxyError as exc:
                 problem = exc
+            except Interrupted:
+                interrupted = True
             nursery.cancel_scope.cancel()
+        if interrupted:
+            raise Interrupted
         if problem is not None:
             raise ProxyError(problem.fault)  # itself it would keep this frame, and this frame it, in a cycle
         return answered
 
     async def _try(self, until_s: float | None, nursery: trio.Nursery | None) -> bool:
-        record, worker, exchange = self.record, self.worker, self.record.exchange
+        record, worker, exchange, patience = self.record, self.worker, self.record.exchange, self.patience
         assert exchange is not None
         span = open_span(record, self.side.reporter, worker.now(), worker.rng)
         answer: ResponseHead | None = None
         failure: Failure | None = None
-        with trio.CancelScope(deadline=math.inf if until_s is None else until_s) as scope:
-            if self.upload is not None:
-                self.upload.trying = scope
-            try:
-                answer = await self._until_head(span, nursery)
-                failure = judged(record, answer)
-            except ProxyError as exc:
-                if exc.fault.side is Blame.CLIENT:
-                    raise
-                failure = failed(record, exc.fault, untouched=exc.fault.upstream_untouched)
+        late = False
+        patience.until(math.inf if until_s is None else until_s)
+        try:
+            answer = await self._until_head(span, nursery)
+            failure = judged(record, answer)
+        except ProxyError as exc:
+            if exc.fault.side is Blame.CLIENT:
+                raise
+            failure = failed(record, exc.fault, untouched=exc.fault.upstream_untouched)
+        except Interrupted:
+            if patience.ended:
+                raise
+            late = True
+        patience.until(math.inf)
         now_s = worker.now()
-        if scope.cancelled_caught:
+        if late:
             failure = failed(record, timed_out(record, self.side.pool, now_s), untouched=record.lease is None)
         # gRPC is judged by the trailers, unless the head is all there is of an answer, or it is not an answer of gRPC.
         final = not record.grpc or record.grpc_told is not None or (answer is not None and answer.status != 200)
@@ -242,12 +256,12 @@ class _Run:
         if exchange.denied is GiveUp.ATTEMPTS:
             record.fault = RETRY_LIMIT
         if record.tunnelled:
-            await tunnel(record, self.client, lease, answer, self.side, worker)
+            await patience.bounded(partial(tunnel, record, self.client, lease, answer, self.side, worker))
         elif record.raw:
             raise tunnel_refused(record, answer)
         else:
             try:
-                trailers = await relay(record, self.client, lease, answer, worker)
+                trailers = await relay(record, self.client, lease, answer, worker, patience)
             except ProxyError as exc:
                 if not final and exc.fault.side is not Blame.CLIENT:
                     self._ended(failed(record, exc.fault, untouched=False))
@@ -277,7 +291,7 @@ class _Run:
         while True:
             event = lease.pop()
             if event is None:
-                await lease.fill()
+                await self.patience.fill(lease)
             elif isinstance(event, Head):
                 assert isinstance(event.head, ResponseHead)
                 return event.head
@@ -298,7 +312,10 @@ class _Run:
         refused, record.refused = record.refused, None
         if refused is not None:
             raise refused
-        lease = await self.side.pool.lease(exchange.cluster, record.endpoint, exchange.policy, wire)
+        pool, whose = self.side.pool, (exchange.cluster, record.endpoint, exchange.policy, wire)
+        lease = pool.lease_now(*whose)
+        if lease is None:
+            lease = await self.patience.bounded(partial(pool.lease, *whose))
         record.lease = lease
         record.principal = lease.principal
         head = outgoing_head(record, self.side, self.client.peer, span, self.worker)
@@ -308,7 +325,8 @@ class _Run:
             lease.put_chunk(record.body_seen)
         if record.body_complete and not head.opens_tunnel:
             lease.put_end(record.trailers)
-        await lease.push()
+        if not lease.push_now():
+            await self.patience.bounded(lease.push)
         if nursery is not None and self.upload is not None and not record.body_complete:
             nursery.start_soon(self.upload.pump, lease)
         return lease
@@ -324,7 +342,7 @@ class _Run:
     async def _interim(self, head: ResponseHead) -> None:
         self.record.sent_downstream = max(self.record.sent_downstream, Sent.INTERIM)
         self.client.put_interim(forwarded_response(head))
-        await self.client.push()
+        await self._push()
 
     async def _reply(self, fault: Fault, denied: GiveUp | None) -> None:
         """Send our own answer."""
@@ -349,8 +367,12 @@ class _Run:
         record.status = head.status
         record.bytes_out += len(body)
         record.sent_downstream = Sent.BODY
-        await client.push()
+        await self._push()
         self.complete = True
+
+    async def _push(self) -> None:
+        if not self.client.push_now():
+            await self.patience.bounded(self.client.push)
 
     async def _break_off(self) -> None:
         """After a fault outside the machine: answer if nothing was sent and somebody is there, else cut."""

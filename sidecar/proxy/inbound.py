@@ -18,6 +18,7 @@ from sidecar.model.policies import AuthorizationPolicy, Ejection, Limits, Retrie
 from sidecar.policy import access, deadline, grpc
 from sidecar.proxy.edits import CLIENT_CERT
 from sidecar.proxy.handover import HandOver
+from sidecar.proxy.patience import Patience
 from sidecar.proxy.outbound import trace_fields
 from sidecar.proxy.pool import Pool
 from sidecar.proxy.worker import Worker
@@ -85,8 +86,9 @@ class Inbound:
         """See `Side`."""
         return self._worker.inbound_pool
 
-    async def route(self, record: HandOver, peer: Peer) -> RoutePlan:
+    async def route(self, record: HandOver, peer: Peer, patience: Patience) -> RoutePlan:
         """See `Side`."""
+        del patience
         worker = self._worker
         target = self._target(record.head.authority)
         verdict = access.decide(worker.access_policies(target.service), peer.principal or None)

@@ -16,6 +16,7 @@ from sidecar.model.policies import Ejection, Limits, Retries, RetryOn, Timeouts,
 from sidecar.proxy import exchange
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.pool import Pool
+from sidecar.proxy.patience import Patience
 from sidecar.proxy.raw import RawDownstream, raw_head
 from sidecar.proxy.side import Side
 from sidecar.proxy.worker import Worker
@@ -42,7 +43,11 @@ async def serve(stream: Stream, side: Side, worker: Worker, *, first: bytes = b"
         record.raw = True
         record.server_name = name
         client = RawDownstream(stream, first)
-        await exchange.serve(record, client, side, worker)
+        patience = Patience(worker.timer)
+        try:
+            await exchange.serve(record, client, side, worker, patience)
+        finally:
+            patience.leave()
     except StreamBroken:
         pass  # it left before it said what it wanted
     finally:
@@ -90,9 +95,9 @@ class PassThrough:
         """See `Side`."""
         return self._worker.pool
 
-    async def route(self, record: HandOver, peer: Peer) -> RoutePlan:
+    async def route(self, record: HandOver, peer: Peer, patience: Patience) -> RoutePlan:
         """See `Side`."""
-        del record, peer
+        del record, peer, patience
         policy, (host, port) = self._policy, self._address
         endpoint = Endpoint(id=str(self._address), service_port=port, host=host, port=port)
         cluster = ClusterPlan(ClusterKey(PASSTHROUGH, port), (endpoint,), policy, Protocol.TCP, True, PASSTHROUGH)

@@ -108,19 +108,29 @@ class MuxEnd:
         """Queue the end of our direction."""
         self._ending = list(trailers)
 
+    def push_now(self) -> bool:
+        """Send what is queued as far as it goes without waiting; False: `push` has to go on. Raises ProxyError."""
+        return self._send()
+
     async def push(self) -> None:
         """Send what is queued as far as the peer's windows allow; waits for the rest, as long as it makes progress."""
+        while not self._send():
+            if self.link.stream.queued_bytes > HIGH_WATER_BYTES:
+                await self.link.flush()
+            else:
+                await self._room()
+
+    def _send(self) -> bool:
         link, codec = self.link, self.link.codec
         self._begin()
         while self._out:
             if link.stream.queued_bytes > HIGH_WATER_BYTES:
-                await link.flush()  # what others have queued goes first
+                return False  # what others have queued goes first
             if self.lost is not None:
                 raise ProxyError(self.lost.fault)
             room = codec.send_room(self.number)
             if room <= 0:
-                await self._room()
-                continue
+                return False
             data = self._out.popleft()
             if len(data) > room:
                 self._out.appendleft(data[room:])
@@ -131,9 +141,12 @@ class MuxEnd:
         if self._ending is not None:
             ending, self._ending = self._ending, None
             codec.send_end(self.number, ending)
-        await link.flush()
+        link.write()
+        if link.stream.queued_bytes > HIGH_WATER_BYTES:
+            return False
         if self.lost is not None:
             raise ProxyError(self.lost.fault)
+        return True
 
     def watch_hangup(self, callback: Callable[[], None] | None) -> None:
         """Call `callback` once if the stream is lost."""

@@ -200,6 +200,22 @@ class MuxLease(MuxEnd):
         """See `Lease`; the tunnel's bytes are framed."""
         return None
 
+    @property
+    def reads(self) -> Stream | None:
+        """See `Lease`: the connection has a task that reads it."""
+        return None
+
+    def push_now(self) -> bool:
+        """See `Lease`. Whether an upgrade may be asked for, only the endpoint's SETTINGS tell: see `push`."""
+        if self._head is not None and self._head.upgrade:
+            return False
+        try:
+            return self._send()
+        except ProxyError:
+            if not self.events:  # what came before the end may be a whole answer
+                raise
+            return True
+
     async def push(self) -> None:
         """See `Lease`. Whether an upgrade may be asked for, only the endpoint's SETTINGS tell."""
         if self._head is not None and self._head.upgrade:

@@ -17,6 +17,7 @@ from sidecar.proxy import exchange
 from sidecar.proxy.codecs import http2_server
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.mux import IDLE, MuxEnd, MuxLink
+from sidecar.proxy.patience import Patience
 from sidecar.proxy.side import Side
 from sidecar.proxy.worker import Worker
 from sidecar.transport.epoll_stream import EpollStream
@@ -197,8 +198,9 @@ class _Connection:
         return record
 
     async def _exchange(self, end: Http2Downstream, record: HandOver) -> None:
+        patience = Patience(self._worker.timer)
         try:
-            await exchange.serve(record, end, self._make_side(), self._worker)
+            await exchange.serve(record, end, self._make_side(), self._worker, patience)
         except Exception as bug:
             # Whatever one stream causes must not end the others of its connection.
             self._worker.on_bug(bug)
@@ -207,6 +209,7 @@ class _Connection:
             self._codec.reset(end.number, CANCEL)
             raise
         finally:
+            patience.leave()
             self._over(end)
 
     def _over(self, end: Http2Downstream) -> None:

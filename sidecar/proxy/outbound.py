@@ -4,6 +4,8 @@ Used by every outbound listener. A listener for one upstream names its service; 
 serves names of the mesh only, so that it is never an open proxy.
 """
 
+from functools import partial
+
 from sidecar.errors import NO_CLUSTER, NO_ROUTE, ProxyError
 from sidecar.model.clusters import Protocol, ServiceKey
 from sidecar.model.live import LiveRegistry
@@ -12,6 +14,7 @@ from sidecar.model.snapshot import Known, Snapshot
 from sidecar.policy import deadline, grpc
 from sidecar.proxy.edits import REQUEST_ID
 from sidecar.proxy.handover import HandOver
+from sidecar.proxy.patience import Patience
 from sidecar.proxy.pool import Pool
 from sidecar.proxy.worker import UNKNOWN_WAIT_S, Worker
 from sidecar.routing.hosts import resolve
@@ -44,14 +47,14 @@ class Outbound:
         """See `Side`."""
         return self._worker.pool
 
-    async def route(self, record: HandOver, peer: Peer) -> RoutePlan:
+    async def route(self, record: HandOver, peer: Peer, patience: Patience) -> RoutePlan:
         """See `Side`."""
         del peer
         worker = self._worker
         head = record.head
         key, port = self._fixed or self._asked_for(head.authority)
         if record.snapshot.knows(key) is Known.UNKNOWN:
-            await find(worker, key)
+            await patience.bounded(partial(find, worker, key))
             record.snapshot = worker.snapshot
         worker.directory.used(key)
         snapshot = record.snapshot

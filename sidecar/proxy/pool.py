@@ -90,12 +90,8 @@ class Pool(ConnectionHome):
             ProxyError: OVERFLOW, CONNECT_FAILED, CONNECT_TIMEOUT, TLS_FAILED; the request was not sent.
         """
         key = cluster.key
-        hop = endpoint.hop
-        over_mesh = isinstance(hop, Mesh)
-        if wire is Wire.H2 or (wire is Wire.RAW and over_mesh):
-            if not isinstance(hop, Mesh) or "h2" in hop.alpn:
-                return await self._shared.lease(cluster, endpoint, policy, tunnel=wire is Wire.RAW)
-            wire = Wire.H1  # the sidecar over there speaks no HTTP/2 yet: it translates, or refuses
+        if _is_shared(endpoint, wire):
+            return await self._shared.lease(cluster, endpoint, policy, tunnel=wire is Wire.RAW)
         await self.place(cluster, policy)
         try:
             if wire is Wire.RAW:
@@ -114,6 +110,19 @@ class Pool(ConnectionHome):
         connection = UpstreamConnection(stream, H1Client(), endpoint, self)
         connection.idle_s = idle_s(endpoint, None)
         return connection
+
+    def lease_now(self, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy, wire: Wire) -> Lease | None:
+        """`lease` where that needs no waiting; None: it does."""
+        if _is_shared(endpoint, wire):
+            return self._shared.lend(cluster, endpoint, tunnel=wire is Wire.RAW)
+        if wire is Wire.RAW or not self.has_place(cluster, policy):
+            return None
+        connection = self._reuse(endpoint)
+        if connection is None:
+            return None
+        use = self._uses.get(cluster.key) or self._begin_use(cluster.key)
+        use.connections += 1
+        return Http1Lease(connection, self._homes[cluster.key], fresh=False)
 
     # Without a lease, and without waiting: for the fast path.
 
@@ -342,6 +351,15 @@ class Pool(ConnectionHome):
             raise
         finally:
             cluster.pending -= 1
+
+
+def _is_shared(endpoint: Endpoint, wire: Wire) -> bool:
+    """True where a connection carries many exchanges. To a sidecar that speaks no HTTP/2 yet the request goes by
+    HTTP/1.1: that one translates, or refuses."""
+    over_mesh = isinstance(endpoint.hop, Mesh)
+    if wire is Wire.H1 or (wire is Wire.RAW and not over_mesh):
+        return False
+    return not isinstance(endpoint.hop, Mesh) or "h2" in endpoint.hop.alpn
 
 
 def idle_s(endpoint: Endpoint, promised_s: float | None) -> float:

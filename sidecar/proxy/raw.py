@@ -98,6 +98,10 @@ class RawDownstream:
         del trailers
         self._ending = True
 
+    def push_now(self) -> bool:
+        """See `Downstream`. A connection is pushed to once or twice: not worth a way of its own."""
+        return False
+
     async def push(self) -> None:
         """See `Downstream`."""
         if self._refused:
@@ -164,6 +168,11 @@ class RawLease:
         """See `Lease`."""
         return self.stream.half_closes
 
+    @property
+    def reads(self) -> Stream | None:
+        """See `Lease`."""
+        return self.stream
+
     def put_request(self, head: RequestHead, *, wants_trailers: bool) -> None:
         """Connected is agreed."""
         del head, wants_trailers
@@ -177,6 +186,10 @@ class RawLease:
         """See `Lease`."""
         del trailers
         self._ending = True
+
+    def push_now(self) -> bool:
+        """See `Lease`."""
+        return False
 
     async def push(self) -> None:
         """See `Lease`."""

@@ -6,8 +6,6 @@ endpoint only after the client took the bytes.
 
 import math
 
-import trio
-
 from sidecar.codec.events import Chunk, End, Trailers
 from sidecar.errors import REQUEST_TIMEOUT, UPSTREAM_PROTOCOL, Fault, ProxyError
 from sidecar.model.messages import Fields, ResponseHead
@@ -15,17 +13,22 @@ from sidecar.policy.grpc import TIMEOUT_HEADER
 from sidecar.proxy.downstream import Downstream
 from sidecar.proxy.edits import forwarded_response
 from sidecar.proxy.handover import HandOver, Sent
+from sidecar.proxy.patience import Patience
 from sidecar.proxy.upstream import Lease
 from sidecar.proxy.worker import Worker
+from sidecar.transport.stream import Interrupted
 
 
-async def relay(record: HandOver, client: Downstream, lease: Lease, answer: ResponseHead, worker: Worker) -> Fields:
+async def relay(
+    record: HandOver, client: Downstream, lease: Lease, answer: ResponseHead, worker: Worker, patience: Patience
+) -> Fields:
     """Forward head, body and trailers; everything received together is written together. Gives the lease back.
 
     Returns the trailers.
 
     Raises:
         ProxyError: The answer broke off, paused for too long, or the client left; its connection has to be cut.
+        Interrupted: The request was ended.
     """
     if worker.draining:
         client.close_after()
@@ -37,12 +40,13 @@ async def relay(record: HandOver, client: Downstream, lease: Lease, answer: Resp
     while True:
         event = lease.pop()
         if event is None:
-            await client.push()
+            if not client.push_now():
+                await patience.bounded(client.push)
             if credit:
                 lease.credit(credit)
                 credit = 0
             lease.read_at_most(client.appetite)
-            await _more(record, lease, worker)
+            await _more(record, lease, worker, patience)
         elif isinstance(event, Chunk):
             record.sent_downstream = Sent.BODY
             record.bytes_out += len(event.data)
@@ -54,13 +58,14 @@ async def relay(record: HandOver, client: Downstream, lease: Lease, answer: Resp
             client.put_end(trailers)
             lease.release()
             record.lease = None
-            await client.push()
+            if not client.push_now():
+                await patience.bounded(client.push)
             return trailers
         else:
             raise ProxyError(UPSTREAM_PROTOCOL, "the endpoint sent another head inside its answer")
 
 
-async def _more(record: HandOver, lease: Lease, worker: Worker) -> None:
+async def _more(record: HandOver, lease: Lease, worker: Worker, patience: Patience) -> None:
     """Wait for more of the answer's body: as long as the stream may idle, or the route's whole-response time."""
     route = record.route
     assert route is not None
@@ -72,10 +77,15 @@ async def _more(record: HandOver, lease: Lease, worker: Worker) -> None:
         if whole and record.ends_at_s is not None:
             until_s = record.ends_at_s
         uploaded = record.bytes_in
-        with trio.CancelScope(deadline=until_s) as scope:
-            await lease.fill()
-        if not scope.cancelled_caught:
+        patience.until(until_s)
+        try:
+            await patience.fill(lease)
             return
+        except Interrupted:
+            if patience.ended:
+                raise
+        finally:
+            patience.until(math.inf)
         if whole or record.bytes_in == uploaded:  # a stream whose request body goes on is not idle
             raise ProxyError(too_slow(idle_s, whole=whole))
 

@@ -86,16 +86,8 @@ class SharedConnections:
     ) -> MuxLease:
         """A stream to `endpoint`, for a tunnel of bytes or for a request. Raises ProxyError: as `Pool.lease`."""
         key = (cluster.key, endpoint.host, endpoint.port, endpoint.hop)
-        waited = False
-        while True:
-            if waited or (key, tunnel) not in self._waiting:  # nobody overtakes those who wait
-                for connection in self._connections.get(key, ()):
-                    if connection.room > 0 and (not tunnel or connection.tunnels < MAX_TUNNELS):
-                        lease = MuxLease(connection, fresh=connection.used == 0, tunnel=tunnel)
-                        if self._waiting:
-                            self._room_came(key, connection)
-                        return lease
-            waited = True
+        lease = self.lend(cluster, endpoint, tunnel=tunnel)
+        while lease is None:
             dialling = self._dialling.get(key)
             if dialling is not None:
                 await self._dialled(cluster, policy, dialling)
@@ -103,6 +95,24 @@ class SharedConnections:
                 return MuxLease(await self._connect(key, cluster, endpoint, policy), fresh=True, tunnel=tunnel)
             else:
                 await self._room(cluster, policy, (key, tunnel))
+            lease = self._with_room(key, tunnel=tunnel)
+        return lease
+
+    def lend(self, cluster: ClusterLive, endpoint: Endpoint, *, tunnel: bool = False) -> MuxLease | None:
+        """`lease` where that needs no waiting; None: it does."""
+        key = (cluster.key, endpoint.host, endpoint.port, endpoint.hop)
+        if (key, tunnel) in self._waiting:
+            return None  # nobody overtakes those who wait
+        return self._with_room(key, tunnel=tunnel)
+
+    def _with_room(self, key: _Key, *, tunnel: bool) -> MuxLease | None:
+        for connection in self._connections.get(key, ()):
+            if connection.room > 0 and (not tunnel or connection.tunnels < MAX_TUNNELS):
+                lease = MuxLease(connection, fresh=connection.used == 0, tunnel=tunnel)
+                if self._waiting:
+                    self._room_came(key, connection)
+                return lease
+        return None
 
     async def _dialled(self, cluster: ClusterLive, policy: TrafficPolicy, dialling: _Dialling) -> None:
         """Wait for a dial of somebody else's; raises what it raised."""

@@ -9,6 +9,7 @@ from sidecar.model.clusters import ServiceKey
 from sidecar.model.live import LiveRegistry
 from sidecar.model.messages import Fields, RequestHead
 from sidecar.proxy.handover import HandOver
+from sidecar.proxy.patience import Patience
 from sidecar.proxy.pool import Pool
 from sidecar.routing.plan import RoutePlan
 from sidecar.transport.stream import Peer
@@ -31,7 +32,7 @@ class Side(Protocol):
     def service(self) -> ServiceKey | None:
         """The service asked for, once `route` has found it."""
 
-    async def route(self, record: HandOver, peer: Peer) -> RoutePlan:
+    async def route(self, record: HandOver, peer: Peer, patience: Patience) -> RoutePlan:
         """Where the request may go. Raises ProxyError (NR, NC, RBAC) when nowhere."""
 
     def ends_at(self, record: HandOver, plan: RoutePlan, peer: Peer) -> float | None:

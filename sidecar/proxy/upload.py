@@ -15,7 +15,8 @@ from sidecar.policy.body_rate import MinRate
 from sidecar.policy.deadline import DEADLINE_HEADER
 from sidecar.policy.grpc import TIMEOUT_HEADER
 from sidecar.proxy.downstream import Downstream
-from sidecar.proxy.handover import HandOver
+from sidecar.proxy.handover import HandOver, Sent
+from sidecar.proxy.patience import Patience
 from sidecar.proxy.upstream import Lease
 from sidecar.proxy.worker import Worker
 from sidecar.routing.plan import RoutePlan
@@ -24,21 +25,16 @@ LOOK_S = 1.0  # while an endpoint takes nothing: how often the client is looked 
 
 
 class Upload:
-    """One request's body.
+    """One request's body."""
 
-    Attributes:
-        trying: Scope of the try under way; its deadline is set when the body is complete.
-    """
+    __slots__ = ("_after_body_s", "_client", "_owed", "_patience", "_rate", "_record", "_waited_s", "_worker")
 
-    __slots__ = ("_after_body_s", "_client", "_owed", "_rate", "_record", "_request", "_waited_s", "_worker", "trying")
-
-    def __init__(self, record: HandOver, client: Downstream, worker: Worker, request: trio.CancelScope) -> None:
-        """`request` is cancelled when the client's side fails; `record.fault` says why."""
-        self.trying = trio.CancelScope()
+    def __init__(self, record: HandOver, client: Downstream, worker: Worker, patience: Patience) -> None:
+        """`patience`: of the request's task, ended when the client's side fails; `record.fault` says why."""
         self._record = record
         self._client = client
         self._worker = worker
-        self._request = request
+        self._patience = patience
         self._rate = MinRate(worker.limits.body_min_bytes_per_s, worker.limits.body_idle_s)
         self._owed = 0  # of what the client sent, not credited yet: no endpoint has taken it
         self._waited_s = 0.0  # for the client, since its last bytes
@@ -71,13 +67,19 @@ class Upload:
             while not record.body_complete and record.lease is lease:
                 await self._take_piece(lease)
                 if not await self._taken(lease):
-                    self.trying.cancel()  # the endpoint takes nothing of the body any more
+                    if self._trying:
+                        self._patience.cancel()  # the endpoint takes nothing of the body any more
                     return
                 self._credit()
         except ProxyError as exc:
             if exc.fault.side is Side.CLIENT:
                 record.fault = exc.fault
-                self._request.cancel()
+                self._patience.end()
+
+    @property
+    def _trying(self) -> bool:
+        """True while the answer's head is awaited."""
+        return self._record.sent_downstream < Sent.HEAD
 
     async def _taken(self, lease: Lease) -> bool:
         """Wait until the endpoint took what was put. False: not as long as a stream may idle.
@@ -160,7 +162,8 @@ class Upload:
             return
         record.ends_at_s = exchange.ends_at_s = self._worker.now() + self._after_body_s
         self._after_body_s = None
-        self.trying.deadline = min(self.trying.deadline, record.ends_at_s)
+        if self._trying:
+            self._patience.until(min(self._patience.due_s, record.ends_at_s))
 
     def _idle_s(self) -> float:
         """How long the endpoint may take nothing of it."""

@@ -41,6 +41,10 @@ class Lease(Protocol):
     def half_closes(self) -> bool:
         """True if, in a tunnel, one direction can end while the other goes on."""
 
+    @property
+    def reads(self) -> Stream | None:
+        """The stream whose bytes are all that `fill` waits for; None: it waits for something else."""
+
     def put_request(self, head: RequestHead, *, wants_trailers: bool) -> None:
         """Begin the request. Raises ProxyError when this connection cannot carry it; nothing was sent."""
 
@@ -49,6 +53,9 @@ class Lease(Protocol):
 
     def put_end(self, trailers: Trailing = ()) -> None:
         """The end of the request, or of our direction of a tunnel."""
+
+    def push_now(self) -> bool:
+        """Write what was put, without waiting. False: `push` has to go on with it. Raises ProxyError."""
 
     async def push(self) -> None:
         """Write what was put; waits while the endpoint is slow, the caller bounds how long. Raises ProxyError."""
@@ -213,6 +220,11 @@ class Http1Lease:
         """See `Lease`."""
         return self.connection.stream.half_closes
 
+    @property
+    def reads(self) -> Stream | None:
+        """See `Lease`."""
+        return self.connection.stream
+
     def put_request(self, head: RequestHead, *, wants_trailers: bool) -> None:
         """See `Lease`."""
         self._tunnel = head.opens_tunnel
@@ -227,14 +239,20 @@ class Http1Lease:
         self._out.append(self.connection.codec.encode_end(trailers))
         self._ending = self._tunnel
 
-    async def push(self) -> None:
+    def push_now(self) -> bool:
         """See `Lease`."""
         out = self._out
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
+        return self.connection.stream.write(data) and not self._ending
+
+    async def push(self) -> None:
+        """See `Lease`."""
+        if self.push_now():
+            return
         stream = self.connection.stream
         try:
-            await stream.send(data)
+            await stream.settle()
             if self._ending:
                 await stream.flush()
                 stream.send_eof()

@@ -40,6 +40,13 @@ TallyKey = tuple[RoutePlan, EndpointLive | None, int, str]
 UNKNOWN_WAIT_S = 1.0  # how long a request for a service that nobody asked for yet waits for the control plane
 
 
+class Waiting(Protocol):
+    """A wait of a connection at rest."""
+
+    def cancel(self) -> None:
+        """End it."""
+
+
 class FastLane(Protocol):
     """A connection on the fast path."""
 
@@ -134,7 +141,7 @@ class Worker:
         self.fast_requests = [0]
         self.places = places or Places(self.limits.connections, lambda: observer.limit_reached("connections"))
         self._connections = 0
-        self._idle: set[trio.CancelScope] = set()
+        self._idle: set[Waiting] = set()
         self._drain_calls: set[Callable[[], None]] = set()
         self._access: tuple[Snapshot, dict[ServiceKey, tuple[AuthorizationPolicy, ...]]] = (self.snapshot, {})
 
@@ -229,16 +236,16 @@ class Worker:
             nursery.start_soon(self.inbound_pool.run)
             nursery.start_soon(self.timer.run)
 
-    def idle(self, scope: trio.CancelScope) -> None:
-        """A connection waits for its next request inside `scope`; the end of a drain ends the wait."""
+    def idle(self, waiting: Waiting) -> None:
+        """A connection waits for its next request; the end of a drain ends the wait."""
         if self.closing:
-            scope.cancel()
+            waiting.cancel()
         else:
-            self._idle.add(scope)
+            self._idle.add(waiting)
 
-    def busy(self, scope: trio.CancelScope) -> None:
+    def busy(self, waiting: Waiting) -> None:
         """The wait is over."""
-        self._idle.discard(scope)
+        self._idle.discard(waiting)
 
     @contextmanager
     def told_of_drain(self, callback: Callable[[], None]) -> Iterator[None]:
@@ -263,8 +270,8 @@ class Worker:
         """Let every connection end with the answers under way; idle ones end now."""
         self.lead_away()
         self.closing = True
-        for scope in list(self._idle):
-            scope.cancel()
+        for waiting in list(self._idle):
+            waiting.cancel()
         self._idle.clear()
         for lane in list(self.lanes):
             lane.part()

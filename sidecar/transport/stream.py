@@ -13,6 +13,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Protocol
 
+import outcome
 import trio
 
 READ_BYTES = 65_536  # at most one buffer of this size a turn; then the others have theirs
@@ -43,6 +44,10 @@ class StreamBroken(Exception):  # noqa: N818 - an event of the network, named li
     """The connection ended without the peer's orderly end: reset, cut TLS, write after close."""
 
 
+class Interrupted(Exception):  # noqa: N818 - as StreamBroken
+    """Whoever waited for bytes was told to wait no longer; none was lost."""
+
+
 class Handler(Protocol):
     """A synchronous owner. Its methods run inside the reactor's turn: they never block and may close the stream."""
 
@@ -67,6 +72,7 @@ class Stream:
 
     __slots__ = (
         "_closed",
+        "_emptied",
         "_eof_due",
         "_failure",
         "_handler",
@@ -94,6 +100,7 @@ class Stream:
         self._closed = False
         self._eof_due = False
         self._reads = 0
+        self._emptied = False  # by the last `receive`, and nothing was told since: another try would find nothing
 
     # What an implementation provides.
 
@@ -213,16 +220,30 @@ class Stream:
         raise StreamBroken(self._failure)
 
     async def receive(self) -> bytes:
-        """Like `try_read`, but waits until something is there. Cancelling loses no data."""
+        """Like `try_read`, but waits until something is there. Cancelling loses no data.
+
+        Raises:
+            StreamBroken: As `try_read`.
+            Interrupted: By `interrupt`, while it waited.
+        """
         self._reads += 1
         if self._reads >= READS_PER_TURN:
             self._reads = 0
             await trio.lowlevel.checkpoint()
-        while (data := self.try_read()) is None:
+        data = None if self._emptied and not (self._failure or self._closed) else self.try_read()
+        while data is None:
             self._reads = 0
             await trio.lowlevel.wait_task_rescheduled(self._readable())
+            data = self.try_read()
+        self._emptied = 0 < len(data) < self.read_bytes
         self._reads += len(data) * READS_PER_TURN // BYTES_PER_TURN
         return data
+
+    def interrupt(self) -> None:
+        """End the wait of the task that waits in `receive`, if one does."""
+        task, self._reader = self._reader, None
+        if task is not None:
+            trio.lowlevel.reschedule(task, outcome.Error(Interrupted()))
 
     # Writing.
 
@@ -349,6 +370,7 @@ class Stream:
                 self._nobody_reads(hangup=hangup)
 
     def _nobody_reads(self, *, hangup: bool) -> None:
+        self._emptied = False
         self._arm(read=False)
         if hangup and self._on_hangup is not None:
             callback, self._on_hangup = self._on_hangup, None

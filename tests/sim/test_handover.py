@@ -19,6 +19,7 @@ from sidecar.proxy.downstream import Http1Downstream
 from sidecar.proxy.edits import forwarded_request
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.outbound import Outbound
+from sidecar.proxy.patience import Patience
 from sidecar.proxy.upstream import Http1Lease
 from sidecar.transport.memory import MemoryStream
 from tests.support.mesh import ORDERS, PORT, Answered, AppConnection, MemoryMesh, ok, read_answer
@@ -39,6 +40,7 @@ class Entry:
         self.client = Http1Downstream(self.proxy_end, codec, mesh.worker.limits.write_progress_s)
         self.record = HandOver(mesh.worker.snapshot, event.head, trio.current_time(), body_complete=True)
         self.side = Outbound(mesh.worker)
+        self.patience = Patience(mesh.worker.timer)
 
     def _connect(self) -> tuple[MemoryStream, MemoryStream]:
         accepted: list[MemoryStream] = []
@@ -48,7 +50,7 @@ class Entry:
     async def routed(self) -> Try:
         """Do by hand what a fast path does before it hands over: route, start the machine, take the first try."""
         record, worker = self.record, self.mesh.worker
-        plan = record.route = await self.side.route(record, self.proxy_end.peer)
+        plan = record.route = await self.side.route(record, self.proxy_end.peer, self.patience)
         cluster = record.cluster = plan.backends[0]
         record.request_id = b"1"
         record.exchange = attempts.start(
@@ -70,7 +72,7 @@ class Entry:
         return step
 
     async def finish(self) -> Answered:
-        await exchange.serve(self.record, self.client, self.side, self.mesh.worker)
+        await exchange.serve(self.record, self.client, self.side, self.mesh.worker, self.patience)
         http = h11.Connection(h11.CLIENT)
         http.send(h11.Request(method="GET", target="/x", headers=[("host", "orders")]))
         http.send(h11.EndOfMessage())
