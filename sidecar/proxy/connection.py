@@ -87,6 +87,7 @@ class _Http1:
                 del record, side
                 if not again or not await self._go_on():
                     break
+            client.stream.write(b"")
             if client.stream.queued_bytes:  # of the last answer: the client is slow, not gone
                 await linger(client.stream, self.worker.limits.write_progress_s)
         except StreamBroken:

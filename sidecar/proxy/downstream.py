@@ -193,7 +193,9 @@ class Http1Downstream:
         out = self._out
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
-        return self.stream.write(data) and not self._ending
+        if self._tunnel:  # its bytes may be moved without coming here: nothing may lie in front of them
+            return self.stream.write(data) and not self._ending
+        return self.stream.hand_in(data)
 
     async def push(self) -> None:
         """See `Downstream`."""
@@ -238,6 +240,7 @@ class Http1Downstream:
 async def until_queued(stream: Stream, most: int, progress_s: float) -> None:
     """Wait until at most `most` bytes are queued, as long as the client makes progress. Raises CLIENT_GONE."""
     try:
+        stream.write(b"")
         left, pending = PROGRESS_LOOKS, stream.pending_bytes
         while stream.queued_bytes > most:
             with trio.move_on_after(progress_s / PROGRESS_LOOKS):

@@ -18,8 +18,8 @@ from sidecar.model.policies import AuthorizationPolicy, Ejection, Limits, Retrie
 from sidecar.policy import access, deadline, grpc
 from sidecar.proxy.edits import CLIENT_CERT
 from sidecar.proxy.handover import HandOver
-from sidecar.proxy.patience import Patience
 from sidecar.proxy.outbound import trace_fields
+from sidecar.proxy.patience import Patience
 from sidecar.proxy.pool import Pool
 from sidecar.proxy.worker import Worker
 from sidecar.routing.plan import ClusterPlan, RoutePlan

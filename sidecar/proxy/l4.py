@@ -15,8 +15,8 @@ from sidecar.model.messages import Fields
 from sidecar.model.policies import Ejection, Limits, Retries, RetryOn, Timeouts, TrafficPolicy
 from sidecar.proxy import exchange
 from sidecar.proxy.handover import HandOver
-from sidecar.proxy.pool import Pool
 from sidecar.proxy.patience import Patience
+from sidecar.proxy.pool import Pool
 from sidecar.proxy.raw import RawDownstream, raw_head
 from sidecar.proxy.side import Side
 from sidecar.proxy.worker import Worker

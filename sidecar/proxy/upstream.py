@@ -244,7 +244,9 @@ class Http1Lease:
         out = self._out
         data = out[0] if len(out) == 1 else b"".join(out)
         out.clear()
-        return self.connection.stream.write(data) and not self._ending
+        if self._tunnel:  # as of `Http1Downstream`
+            return self.connection.stream.write(data) and not self._ending
+        return self.connection.stream.hand_in(data)
 
     async def push(self) -> None:
         """See `Lease`."""

@@ -27,6 +27,7 @@ _NO_BYTES = bytes(4)  # where the kernel writes its int
 _CLOSE_WAIT = 8  # of `tcpi_state`, the first byte of TCP_INFO: the peer has ended its direction, we have not
 _READ = select.EPOLLIN
 _BAD_END = select.EPOLLHUP | select.EPOLLERR
+HAND_IN_MAX_BYTES = 16_384  # more is worth a write of its own
 _SPLICE = os.SPLICE_F_MOVE | os.SPLICE_F_NONBLOCK
 
 
@@ -42,6 +43,8 @@ class EpollStream(Stream):
     """A connected, non-blocking TCP socket. Owns `sock` and closes it on every path."""
 
     __slots__ = ("_events", "_fd", "_put", "_reactor", "_receive", "_registered", "_send", "_silent", "_sock")
+
+    _short_is_all = True
 
     def __init__(self, sock: socket.socket, reactor: Reactor, peer: Peer) -> None:
         super().__init__(peer)
@@ -89,6 +92,17 @@ class EpollStream(Stream):
             self._silent = silent
         else:
             super().put(data, silent=silent)
+
+    def hand_in(self, data: bytes) -> bool:
+        """See `Stream`."""
+        if len(data) > HAND_IN_MAX_BYTES or self._queue or self._closed or self._failure:
+            return self.write(data)
+        if self._put:
+            self._put += data
+            return True
+        self._put = data
+        self._silent = False
+        return self._reactor.put_late(self) or self.write(b"")
 
     def write(self, data: bytes) -> bool:
         """See `Stream`."""
@@ -234,6 +248,8 @@ class TlsStream(EpollStream):
     """The same over TLS. Call `handshake` before anything else."""
 
     __slots__ = ("_read_wants_write", "_tls", "_write_wants_read")
+
+    _short_is_all = False  # a read ends with a record
 
     def __init__(self, sock: ssl.SSLSocket, reactor: Reactor, peer: Peer) -> None:
         super().__init__(sock, reactor, peer)

@@ -17,6 +17,7 @@ virtual machine more than the rest of a send; whoever gets three requests at onc
 epoll before tells of all connections at once that their peers have not left, which would else cost a read for each.
 """
 
+import os
 import select
 import socket
 from collections import deque
@@ -70,7 +71,9 @@ class _Host:
 class Reactor:
     """See the module's text. One per worker; `run` is its task."""
 
-    __slots__ = ("_epoll", "_events", "_graves", "_host", "_on_bug", "_puts", "_ready", "_sources", "_turning")
+    __slots__ = (
+        "_bell", "_epoll", "_events", "_graves", "_host", "_on_bug", "_puts", "_ready", "_sources", "_turning",
+    )  # fmt: skip
 
     def __init__(self, on_bug: Callable[[BaseException], None]) -> None:
         self._epoll = select.epoll()
@@ -82,6 +85,9 @@ class Reactor:
         self._turning = False
         self._host: _Host | None = None
         self._on_bug = on_bug
+        # Always writable: to be told of that, once, is to have a turn soon.
+        self._bell: int | None = os.eventfd(0, os.EFD_CLOEXEC)
+        self._epoll.register(self._bell, 0)
 
     def __len__(self) -> int:
         return len(self._sources) - (self._host is not None)
@@ -111,6 +117,19 @@ class Reactor:
             self._puts.append(stream)
         return self._turning
 
+    def put_late(self, stream: Putter) -> bool:
+        """`put` for tasks, which run between two turns: `stream` is told with the end of the next one, soon."""
+        if self._bell is None:
+            return False
+        self._puts.append(stream)
+        if len(self._puts) >= MAX_PUTS:
+            self._write(())
+        elif (
+            len(self._puts) == 1 and self._host is None
+        ):  # as trio's guest it has a turn as soon as tasks have had theirs
+            self._epoll.modify(self._bell, select.EPOLLOUT | select.EPOLLONESHOT)
+        return True
+
     def bury(self, sock: socket.socket) -> None:
         """Close `sock` when no event that is known already can be meant for its number any more."""
         if self._turning or self._events:
@@ -126,7 +145,7 @@ class Reactor:
                 if hosting is not None:
                     await hosting.wait()
             while True:
-                if self._ready or self._events:
+                if self._is_due:
                     await trio.lowlevel.checkpoint()
                 else:
                     await trio.lowlevel.wait_readable(fd)
@@ -136,7 +155,15 @@ class Reactor:
             self._host = None
             self._events.clear()
             self._close_buried()
+            if self._bell is not None:
+                os.close(self._bell)
+                self._bell = None
             self._epoll.close()
+
+    @property
+    def _is_due(self) -> bool:
+        """There is something to do without an event."""
+        return bool(self._ready or self._events or self._puts)
 
     def serve(self, loop: TrioLoop, wait_s: float) -> None:
         """As of `Guest`: turns in the place of trio's wait."""
@@ -146,13 +173,13 @@ class Reactor:
             self._events = [each for each in self._events if each[0] != loop.fd]
         runnable, sleep_s = loop.runnable, loop.sleep_s
         if wait_s < min(sleep_s(), MAX_WAIT_S):  # tasks are to run, or it wants to know whether all is quiet
-            self._turn(wait_s)
+            self._turn(0 if self._is_due else wait_s)
             if wait_s > 0 and runnable and not host.is_ready:
                 loop.wake()
             return
         wait_s = min(wait_s, MAX_WAIT_S)
         while True:
-            self._turn(0 if self._ready or self._events else wait_s)
+            self._turn(0 if self._is_due else wait_s)
             if host.is_ready:
                 return
             if runnable:

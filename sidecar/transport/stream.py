@@ -5,13 +5,14 @@ class runs on all. A stream has one owner at a time: a *handler*, whose methods 
 reactor, or a *task* that took it over and awaits `receive` and `send`. This file holds what both implementations
 share: the owner, the waiting tasks and the bounded write queue. It makes no system call.
 
-Rules: `write` never raises; `receive` tries before it waits; a stream that nobody reads is disarmed, not spun on.
+Rules: `write` never raises; `receive` tries before it waits, unless nothing can be there; a stream that nobody reads
+is disarmed, not spun on.
 """
 
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import outcome
 import trio
@@ -103,6 +104,8 @@ class Stream:
         self._emptied = False  # by the last `receive`, and nothing was told since: another try would find nothing
 
     # What an implementation provides.
+
+    _short_is_all: ClassVar[bool] = False  # a read of less than was asked for has taken all that there was
 
     def _recv(self) -> bytes | None:
         """One read; b"" is the peer's orderly end, None means nothing yet. Raises OSError."""
@@ -235,7 +238,7 @@ class Stream:
             self._reads = 0
             await trio.lowlevel.wait_task_rescheduled(self._readable())
             data = self.try_read()
-        self._emptied = 0 < len(data) < self.read_bytes
+        self._emptied = self._short_is_all and 0 < len(data) < self.read_bytes
         self._reads += len(data) * READS_PER_TURN // BYTES_PER_TURN
         return data
 
@@ -287,6 +290,13 @@ class Stream:
         elif not self.write(data):
             handler.on_blocked()
 
+    def hand_in(self, data: bytes) -> bool:
+        """`write` for tasks, soon: what several of them write goes out together. What `put` is for handlers.
+
+        A connection that breaks by it shows that at the next read. Everything that asks what is queued writes it first.
+        """
+        return self.write(data)
+
     def _is_silent(self) -> bool:
         try:
             return self.try_read() is None
@@ -304,18 +314,21 @@ class Stream:
 
     async def settle(self) -> None:
         """Wait while more than HIGH_WATER_BYTES are queued. Raises StreamBroken."""
+        self.write(b"")
         while self.queued_bytes > HIGH_WATER_BYTES and not self._failure and not self._closed:
             await self._wait_drained()
         self._raise_if_broken()
 
     async def flush(self) -> None:
         """Wait until the queue is empty. Raises StreamBroken."""
+        self.write(b"")
         while self._queue and not self._failure and not self._closed:
             await self._wait_drained()
         self._raise_if_broken()
 
     def send_eof(self) -> None:
         """End our direction after what is queued; the other direction stays open (plain streams only)."""
+        self.write(b"")
         if self._closed or self._failure:
             return
         if self._queue:

@@ -7,7 +7,7 @@ import pytest
 import trio
 
 from sidecar.transport.epoll_stream import EpollStream
-from sidecar.transport.reactor import Reactor
+from sidecar.transport.reactor import MAX_PUTS, Reactor
 from sidecar.transport.stream import Peer, Stream, StreamBroken
 from tests.net.test_stream_contract import Ends, connected, plain, secure
 
@@ -323,3 +323,67 @@ async def test_a_bug_at_the_end_of_the_turn_ends_one_connection() -> None:
     client.close()
     one_peer.close()
     two_peer.close()
+
+
+@pytest.mark.parametrize("kind", KINDS)
+async def test_what_tasks_hand_in_goes_out_soon_in_order_and_before_the_end(kind: str) -> None:
+    async with KINDS[kind]() as ends:
+        with trio.fail_after(PATIENCE_S):
+            for turn in range(3):
+                ends.here.hand_in(b"one,")
+                ends.here.hand_in(b"two,")
+                if turn % 2:
+                    ends.here.write(b"three,")
+                got = b""
+                while got.count(b",") < (3 if turn % 2 else 2):
+                    got += await ends.there.receive()
+                assert got == (b"one,two,three," if turn % 2 else b"one,two,")
+            ends.here.hand_in(b"last")
+            ends.here.send_eof()
+            assert await read_until_quiet(ends.there) == b"last"
+
+
+async def test_many_tasks_that_hand_in_at_once_all_get_their_bytes_through() -> None:
+    count = 3 * MAX_PUTS + 1
+
+    async def play(reactor: Reactor, done: list[int]) -> None:
+        pair = socket.socketpair()
+        for sock in pair:
+            sock.setblocking(False)
+        here, there = (EpollStream(sock, reactor, Peer("")) for sock in pair)
+        for turn in range(10):
+            here.hand_in(b"%d" % turn)
+            assert await there.receive() == b"%d" % turn
+            there.hand_in(b"back")
+            assert await here.receive() == b"back"
+        here.close()
+        there.close()
+        done.append(1)
+
+    bugs: list[BaseException] = []
+    done: list[int] = []
+    reactor = Reactor(bugs.append)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reactor.run)
+        with trio.fail_after(PATIENCE_S):
+            async with trio.open_nursery() as players:
+                for _ in range(count):
+                    players.start_soon(play, reactor, done)
+        nursery.cancel_scope.cancel()
+    assert len(done) == count
+    assert not bugs
+
+
+async def test_handing_in_is_a_write_once_the_reactor_has_ended() -> None:
+    reactor = Reactor(lambda _: None)
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reactor.run)
+        await trio.lowlevel.checkpoint()
+        nursery.cancel_scope.cancel()
+    mine, theirs = socket.socketpair()
+    mine.setblocking(False)
+    stream = EpollStream(mine, reactor, Peer(""))
+    with theirs:
+        assert stream.hand_in(b"bye")
+        assert theirs.recv(16) == b"bye"
+        stream.close()
