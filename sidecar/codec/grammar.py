@@ -16,6 +16,7 @@ HEAD_MAX_BYTES = 60 * 1024  # as Envoy
 FIELDS_MAX_COUNT = 100  # as Envoy
 TARGET_MAX_BYTES = 8 * 1024
 METHOD_MAX_BYTES = 32  # the longest registered one has 17 (IANA: UPDATEREDIRECTREF)
+TIMEOUT_MAX_DIGITS = 9  # of Keep-Alive; more seconds than a connection lives
 REQUEST_LINE_MAX_BYTES = METHOD_MAX_BYTES + TARGET_MAX_BYTES + len(b"  HTTP/1.1\r\n")
 
 END_OF_HEAD = b"\r\n\r\n"
@@ -140,3 +141,13 @@ def why_no_fields(block: bytes) -> Fault:
 def shown(data: bytes) -> str:
     """Peer bytes as they may stand in a message: quoted, ASCII, at most 40 of them."""
     return repr(data[:40])[1:] + ("..." if len(data) > 40 else "")
+
+
+def promised_s(keep_alive: bytes | None) -> float | None:
+    """The time that a value of `Keep-Alive` promises, seconds; None: it promises none that can be read."""
+    for part in keep_alive.split(b",") if keep_alive else ():
+        name, _, value = part.partition(b"=")
+        if name.strip(b" \t").lower() == b"timeout":
+            digits = value.strip(b' \t"')
+            return float(digits) if DIGITS.fullmatch(digits) and len(digits) <= TIMEOUT_MAX_DIGITS else None
+    return None

@@ -10,14 +10,15 @@ from typing import Self
 from sidecar.codec.body import BodyReader, BodyUntilClose, body_reader
 from sidecar.codec.contract import Trailing
 from sidecar.codec.events import End, Event, Head, Interim, Tunnel
-from sidecar.codec.grammar import DIGITS, END_OF_HEAD, shown, too_early
-from sidecar.codec.h1_write import ROOM_BYTES, BodyWriter, request_line, write_head
+from sidecar.codec.grammar import END_OF_HEAD, promised_s, shown, too_early
+from sidecar.codec.h1_write import ROOM_BYTES, BodyWriter, request_line, write_head, write_kept
 from sidecar.codec.head_rules import response_head
+from sidecar.codec.plain_forward import PlainAnswer
+from sidecar.codec.plain_head import ResponseActs, plain_response
 from sidecar.codec.websocket import WEBSOCKET, WEBSOCKET_ACCEPT, WEBSOCKET_KEY, accept_value
 from sidecar.errors import UPSTREAM_CLOSED, UPSTREAM_PROTOCOL, ProxyError
 from sidecar.model.messages import Fields, RequestHead, ResponseHead
 
-TIMEOUT_MAX_DIGITS = 9  # of Keep-Alive; more seconds than a connection lives
 INTERIM_MAX_COUNT = 10  # 1xx responses before the final one; a flood of them would never time out
 # Methods whose missing body is worth a `Content-Length: 0` (RFC 9110 section 8.6).
 _METHODS_WITH_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
@@ -26,10 +27,12 @@ _METHODS_WITH_BODY = frozenset((b"POST", b"PUT", b"PATCH"))
 class H1Client:
     """See `ClientCodec`."""
 
-    __slots__ = ("_asked", "_body", "_half", "_held", "_interims", "_method", "_response", "_scanned", "_spoilt",
-                 "_writer")  # fmt: skip
+    __slots__ = ("_acts", "_asked", "_body", "_half", "_held", "_interims", "_method", "_response", "_scanned",
+                 "_spoilt", "_writer")  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, acts: ResponseActs | None = None) -> None:
+        """`acts`: to read plain answers in one pass."""
+        self._acts = acts
         self._spoilt = False  # this connection must not carry another request
         self._writer: BodyWriter | None = None  # None: nothing more is to be read
         self._half: BodyWriter | None = None  # of a tunnel whose upstream has ended its direction
@@ -62,7 +65,10 @@ class H1Client:
     @property
     def keep_alive_s(self) -> float | None:
         """How long the upstream said that it keeps this connection when it is idle, seconds; None: it did not say."""
-        return promised_s(self._response.get(b"keep-alive")) if self._response is not None else None
+        response = self._response
+        if isinstance(response, PlainAnswer):
+            return response.promised_s
+        return promised_s(response.get(b"keep-alive")) if response is not None else None
 
     @property
     def reusable(self) -> bool:
@@ -77,13 +83,18 @@ class H1Client:
         own = [b"TE: trailers", b"Connection: TE"] if wants_trailers else []
         if head.upgrade:
             own[1:] = [b"Upgrade: " + head.upgrade, b"Connection: upgrade, TE" if own else b"Connection: upgrade"]
-        if not _has_host(head.fields):  # asked by HTTP/1.0, or by another protocol
+        if not head.kept and not _has_host(head.fields):  # asked by HTTP/1.0, or by another protocol
             own.append(b"Host: " + head.authority)
-        if length is None:
-            own.append(b"Transfer-Encoding: chunked")
-        elif length or head.method in _METHODS_WITH_BODY:
-            own.append(b"Content-Length: %d" % length)
-        written = write_head(request_line(head.method, head.target), head.fields, own)
+        if head.kept:
+            if length == 0 and head.method in _METHODS_WITH_BODY and head.get(b"content-length") is None:
+                own.append(b"Content-Length: 0")
+            written = write_kept(head.kept, head.own, own)
+        else:
+            if length is None:
+                own.append(b"Transfer-Encoding: chunked")
+            elif length or head.method in _METHODS_WITH_BODY:
+                own.append(b"Content-Length: %d" % length)
+            written = write_head(request_line(head.method, head.target), head.fields, own)
         self._writer = BodyWriter(length, chunked=length is None)
         if head.opens_tunnel:
             self._ask(head)
@@ -152,6 +163,12 @@ class H1Client:
     def _read_heads(self, data: bytes, events: list[Event]) -> None:
         """Read interim heads and the final one, and go on with the body that came with it."""
         held = self._held
+        if self._acts is not None and not held and self._asked is None:
+            plain = plain_response(data, self._acts, self._method)
+            if not isinstance(plain, str):
+                self._response = PlainAnswer(plain)
+                self._begin_body(self._response, plain.data[plain.size :], events)
+                return
         held += data
         while self._response is None:
             end = held.find(END_OF_HEAD, max(0, self._scanned - 3))
@@ -172,7 +189,9 @@ class H1Client:
                 events.append(self._interim(head))
             else:
                 self._response = head
-        self._begin_body(self._response, events)
+        rest = bytes(held)
+        held.clear()
+        self._begin_body(self._response, rest, events)
 
     def _interim(self, head: ResponseHead) -> Interim:
         self._interims += 1
@@ -208,13 +227,11 @@ class H1Client:
         self._held.clear()
         self._read_body(self._body, rest, events)
 
-    def _begin_body(self, head: ResponseHead, events: list[Event]) -> None:
+    def _begin_body(self, head: ResponseHead, rest: bytes, events: list[Event]) -> None:
         assert self._writer is not None
         if not head.keep_alive or head.version != b"1.1" or not self._writer.done:
             self._spoilt = True  # not done: an early response; what it did with the rest of the request is unknown
         events.append(Head(head))
-        rest = bytes(self._held)
-        self._held.clear()
         self._body = body_reader(head.content_length, head.chunked, UPSTREAM_PROTOCOL)
         if self._body is None:
             events.append(End())
@@ -231,16 +248,6 @@ class H1Client:
         if rest:
             self._spoilt = True  # a second answer is how a response queue is poisoned
         self._writer = None
-
-
-def promised_s(keep_alive: bytes | None) -> float | None:
-    """The time that a value of `Keep-Alive` promises, seconds; None: it promises none that can be read."""
-    for part in keep_alive.split(b",") if keep_alive else ():
-        name, _, value = part.partition(b"=")
-        if name.strip(b" \t").lower() == b"timeout":
-            digits = value.strip(b' \t"')
-            return float(digits) if DIGITS.fullmatch(digits) and len(digits) <= TIMEOUT_MAX_DIGITS else None
-    return None
 
 
 def _has_host(fields: Fields) -> bool:

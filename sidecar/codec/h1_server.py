@@ -14,8 +14,9 @@ from sidecar.codec.body import BodyReader, BodyUntilClose, body_reader
 from sidecar.codec.contract import Trailing
 from sidecar.codec.events import Chunk, End, Event, Head
 from sidecar.codec.grammar import END_OF_HEAD, too_early
-from sidecar.codec.h1_write import ROOM_BYTES, BodyWriter, status_line, write_head
+from sidecar.codec.h1_write import ROOM_BYTES, BodyWriter, status_line, write_head, write_kept
 from sidecar.codec.head_rules import request_head
+from sidecar.codec.plain_head import PlainRequest, RequestActs, plain_request
 from sidecar.codec.websocket import WEBSOCKET, WEBSOCKET_ACCEPT, WEBSOCKET_KEY, accept_value
 from sidecar.errors import CLIENT_GONE, MALFORMED, ProxyError
 from sidecar.model.messages import RequestHead, ResponseHead, nominated
@@ -26,10 +27,13 @@ HELD_MAX_BYTES = 64 * 1024
 class H1Server:
     """See `ServerCodec`."""
 
-    __slots__ = ("_body", "_broken", "_closing", "_continued", "_ended", "_held", "_request", "_request_done",
-                 "_scanned", "_skipped", "_writer")  # fmt: skip
+    __slots__ = ("_acts", "_body", "_broken", "_closing", "_continued", "_ended", "_far", "_held", "_request",
+                 "_request_done", "_scanned", "_skipped", "_writer")  # fmt: skip
 
-    def __init__(self) -> None:
+    def __init__(self, acts: RequestActs | None = None, *, far: bool = False) -> None:
+        """`acts`, `far`: to read plain requests in one pass; as of `plain_request`."""
+        self._acts = acts
+        self._far = far
         self._held = bytearray()  # a part of a head, or what came ahead of its turn
         self._ended = False  # the client will send no more
         self._broken = False  # the client broke the protocol
@@ -70,7 +74,10 @@ class H1Server:
     @property
     def wants_trailers(self) -> bool:
         """See `ServerCodec`."""
-        return self._request is not None and b"trailers" in nominated(self._request.get(b"te"))
+        request = self._request
+        if isinstance(request, PlainRequest):
+            return request.wants_trailers
+        return request is not None and b"trailers" in nominated(request.get(b"te"))
 
     @property
     def owed_bytes(self) -> int:
@@ -161,6 +168,10 @@ class H1Server:
     def _read_head(self, data: bytes, events: list[Event]) -> bytes:
         """Append the head's events if it is complete; return the body bytes that came with it."""
         held = self._held
+        if self._acts is not None and not held:
+            plain = plain_request(data, self._acts, far=self._far)
+            if not isinstance(plain, str):
+                return self._begin_body(plain, data[plain.size :], events)
         held += data
         if not self._skipped and held.startswith(b"\r\n"):  # one is forgiven (RFC 9112 section 2.2)
             del held[:2]
@@ -175,16 +186,21 @@ class H1Server:
         end += len(END_OF_HEAD)
         request = request_head(bytes(held[:end]))
         del held[:end]
+        rest = bytes(held)
+        held.clear()
+        return self._begin_body(request, rest, events)
+
+    def _begin_body(self, request: RequestHead, rest: bytes, events: list[Event]) -> bytes:
+        """Go on behind a head; return what of `rest` is body, and hold what is not."""
         self._request = request
         events.append(Head(request))
         self._body = body_reader(request.content_length, request.chunked, MALFORMED)
-        if self._body is None:
-            self._request_done = True
-            events.append(End())
-            return b""
-        rest = bytes(held)
-        held.clear()
-        return rest
+        if self._body is not None:
+            return rest
+        self._request_done = True
+        events.append(End())
+        self._held += rest
+        return b""
 
     def _read_body(self, body: BodyReader, data: bytes, events: list[Event]) -> None:
         if data:
@@ -239,11 +255,17 @@ class H1Server:
             self._closing = True  # nobody is going to read the rest of the body
         own: list[bytes] = []
         writer = self._framed(head, own)
+        kept = head.kept if self._request is not None and self._request.version == b"1.1" else b""
+        if kept:
+            own.clear()  # it is framed as it came
         if self._last:
             own.append(b"Connection: close")
         elif self._request is not None and self._request.version == b"1.0":
             own.append(b"Connection: keep-alive")
-        written = write_head(status_line(head.status, head.reason), head.fields, own)
+        if kept:
+            written = write_kept(kept, (), own)
+        else:
+            written = write_head(status_line(head.status, head.reason), head.fields, own)
         self._continued = True
         self._writer = writer  # not before: a head that cannot be written leaves room for a fault's
         return written

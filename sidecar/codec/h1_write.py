@@ -85,6 +85,17 @@ def write_head(first: bytes, fields: Fields, own: Iterable[bytes]) -> bytes:
     return _joined(lines)
 
 
+def write_kept(kept: bytes, fields: Iterable[tuple[bytes, bytes]], own: Iterable[bytes]) -> bytes:
+    """A head of lines that were checked when they were read, each with its line end; then `fields`, then lines `own`.
+
+    Raises:
+        ValueError: as `write_head`.
+    """
+    lines = [name + b": " + value for name, value in fields]
+    lines.extend(own)
+    return kept + (_joined(lines) if lines else b"\r\n")
+
+
 def _joined(lines: list[bytes]) -> bytes:
     lines.append(b"\r\n")
     head = b"\r\n".join(lines)

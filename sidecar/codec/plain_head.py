@@ -22,8 +22,8 @@ from sidecar.codec.grammar import (
     RESPONSE,
     TARGET_MAX_BYTES,
     fields_of,
+    promised_s,
 )
-from sidecar.codec.h1_client import promised_s
 from sidecar.codec.head_rules import LENGTH_MAX_DIGITS
 from sidecar.codec.target import CANONICAL
 from sidecar.model.messages import HOP_BY_HOP, Fields, RequestHead, nominated

@@ -4,7 +4,7 @@ Field names keep the case they came with, because services exist that depend on 
 name. Values are bytes: nothing here decodes what a peer sent.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 Fields = list[tuple[bytes, bytes]]
 
@@ -53,12 +53,17 @@ class RequestHead(Head):
         authority: The host asked for, with its port if one was given: from an absolute target or `:authority`, else
             from `Host`.
         version: `b"1.1"`, `b"1.0"` or `b"2"`.
+        kept: Where nobody has edited fields: the request line and the lines that go on, each with its line end, checked
+            when they were read; `own` goes behind them. Empty: `fields` are to be written.
         upgrade: The protocol that the client asks to switch to, lower case (`b"websocket"`), however it said so:
             `Upgrade` and `Connection: upgrade` of HTTP/1.1, or `:protocol` of an extended CONNECT, which is read as the
             GET that it stands for (RFC 8441). Empty: none. A request with one has no body.
     """
 
     __slots__ = ("authority", "method", "target", "upgrade", "version")
+
+    kept: bytes = b""
+    own: Sequence[tuple[bytes, bytes]] = ()
 
     def __init__(
         self,
@@ -97,9 +102,11 @@ class RequestHead(Head):
 
 
 class ResponseHead(Head):
-    """A final response's head; `status` 200 to 599."""
+    """A final response's head; `status` 200 to 599. `kept`: as of a request, its framing included."""
 
     __slots__ = ("reason", "status", "version")
+
+    kept: bytes = b""
 
     def __init__(
         self,

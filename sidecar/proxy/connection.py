@@ -17,6 +17,7 @@ from sidecar.errors import HEAD_TIMEOUT, UPSTREAM_REFUSED, Fault, ProxyError
 from sidecar.model.messages import RequestHead
 from sidecar.proxy import exchange
 from sidecar.proxy.downstream import Http1Downstream, linger
+from sidecar.proxy.edits import from_afar
 from sidecar.proxy.fast_path import FastPath, Over
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.patience import Patience
@@ -50,7 +51,7 @@ class _Http1:
         self.first = first
         self.ends_s = worker.connection_ends_s(stream.peer)
         self.limit = "firstRequest"  # the setting that bounds the wait for the next request
-        self.codec = H1Server()
+        self.codec = H1Server(worker.request_acts, far=from_afar(stream.peer))
         self.client = Http1Downstream(stream, self.codec, worker.limits.write_progress_s)
         self.make_side = make_side
         self.worker = worker

@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from itertools import product
 from random import Random
 
+from sidecar.codec.plain_forward import PlainForward
+from sidecar.codec.plain_head import PlainRequest
 from sidecar.model.messages import Fields, RequestHead, ResponseHead, end_to_end, nominated
 from sidecar.policy.deadline import DEADLINE_HEADER
 from sidecar.proxy.replies import UNTOUCHED
@@ -28,6 +30,9 @@ def _spellings(name: bytes) -> Iterator[bytes]:
 
 # No client may set these; of the others we set, a client's word is read first.
 NOT_FROM_CLIENTS = frozenset((UNTOUCHED, *_spellings(CLIENT_CERT)))
+FORWARDED_FOR = b"x-forwarded-for"
+FORWARDED_PROTO = b"x-forwarded-proto"
+FORWARDED = frozenset((FORWARDED_FOR, FORWARDED_PROTO))
 _OURS = frozenset((DEADLINE_HEADER, b"traceparent", b"tracestate")) | NOT_FROM_CLIENTS
 
 
@@ -43,6 +48,8 @@ def _less(always: frozenset[bytes], replaced: frozenset[bytes], connection: byte
 
 def forwarded_request(head: RequestHead, own: Fields, replaced: frozenset[bytes] = _NOTHING) -> RequestHead:
     """The request as it goes upstream: what the client meant end to end, less `replaced` (lower case), and `own`."""
+    if isinstance(head, PlainRequest) and replaced <= FORWARDED:
+        return PlainForward(head, own, _less(_OURS, replaced, head.noted.get(b"connection")))
     fields = end_to_end(head.fields, _less(_OURS, replaced, head.get(b"connection")))
     fields += own
     return RequestHead(
@@ -56,8 +63,6 @@ def forwarded_request(head: RequestHead, own: Fields, replaced: frozenset[bytes]
     )
 
 
-FORWARDED_FOR = b"x-forwarded-for"
-FORWARDED_PROTO = b"x-forwarded-proto"
 _NEAR = ("127.", "[::1]", "unix", "memory")
 
 
@@ -73,8 +78,6 @@ def forwarded_for(before: bytes | None, proto: bytes | None, peer: Peer) -> Fiel
     return [(FORWARDED_FOR, told), (FORWARDED_PROTO, proto or b"http")]
 
 
-FORWARDED = frozenset((FORWARDED_FOR, FORWARDED_PROTO))
-
 _WEBSOCKET_KEY = b"sec-websocket-key"
 
 
@@ -89,6 +92,8 @@ _KEPT_FROM_CLIENT = frozenset((UNTOUCHED,))
 
 def forwarded_response(head: ResponseHead, filters: tuple[RuleFilters, ...] = ()) -> ResponseHead:
     """The answer as it goes to the client, through `filters`. Its length stays as the upstream framed it."""
+    if head.kept and not filters:
+        return head
     fields = end_to_end(head.fields, _less(_KEPT_FROM_CLIENT, _NOTHING, head.get(b"connection")))
     for each in filters:
         fields = each.apply_response(fields)

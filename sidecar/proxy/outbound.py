@@ -49,9 +49,12 @@ class Outbound:
 
     async def route(self, record: HandOver, peer: Peer, patience: Patience) -> RoutePlan:
         """See `Side`."""
-        del peer
         worker = self._worker
         head = record.head
+        if not head.asks_for_bytes and record.snapshot is worker.snapshot:
+            plan = self.route_now(head, peer)
+            if plan is not None:
+                return plan
         key, port = self._fixed or self._asked_for(head.authority)
         if record.snapshot.knows(key) is Known.UNKNOWN:
             await patience.bounded(partial(find, worker, key))

@@ -17,6 +17,7 @@ from collections.abc import Callable
 import trio
 
 from sidecar.codec.h1_client import H1Client
+from sidecar.codec.plain_head import ResponseActs
 from sidecar.errors import CONNECT_TIMEOUT, OVERFLOW, ProxyError
 from sidecar.model.bootstrap import ProcessLimits
 from sidecar.model.clusters import ClusterKey, Endpoint, Mesh, Wire
@@ -74,7 +75,10 @@ class Pool(ConnectionHome):
         now: Callable[[], float],
         limits: ProcessLimits,
         on_bug: Callable[[BaseException], None],
+        acts: ResponseActs,
     ) -> None:
+        """`acts`: what is done with the lines of plain answers."""
+        self._acts = acts
         self._dialer = dialer
         self._observer = observer
         self._now = now
@@ -107,7 +111,7 @@ class Pool(ConnectionHome):
         return Http1Lease(self._new(stream, endpoint), self._homes[key], fresh=True)
 
     def _new(self, stream: Stream, endpoint: Endpoint) -> UpstreamConnection:
-        connection = UpstreamConnection(stream, H1Client(), endpoint, self)
+        connection = UpstreamConnection(stream, H1Client(self._acts), endpoint, self)
         connection.idle_s = idle_s(endpoint, None)
         return connection
 

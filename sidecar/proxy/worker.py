@@ -90,7 +90,7 @@ class Worker:
         on_bug: Told of what no code expected; it ended one connection, and nothing else.
         fast_path: Whether plain requests may be served without a task.
         timer: For what waits without one; `lanes` are the connections on the fast path.
-        request_acts, response_acts: What the fast path does with fields, by name.
+        request_acts, response_acts: What is done with the fields of plain heads, by name.
         tables, ways, tallies: Where names and rules lead and what counts requests, as long as the snapshot lasts.
         fast_requests: Its one number counts requests that the fast path served.
     """
@@ -122,9 +122,10 @@ class Worker:
         self.snapshot = Snapshot(complete=True)
         self.router = Router()
         self.live = LiveRegistry()
-        self.pool = Pool(dialer, observer, now, self.limits, on_bug)
+        self.response_acts = ResponseActs((UNTOUCHED,))
+        self.pool = Pool(dialer, observer, now, self.limits, on_bug, self.response_acts)
         self.inbound_live = LiveRegistry()
-        self.inbound_pool = Pool(dialer, observer, now, self.limits, on_bug)
+        self.inbound_pool = Pool(dialer, observer, now, self.limits, on_bug, self.response_acts)
         self.identity = ""
         self.draining = False
         self.closing = False
@@ -134,7 +135,6 @@ class Worker:
         self.request_acts = RequestActs(
             dropped=NOT_FROM_CLIENTS, taken=(DEADLINE_HEADER,), noted=(REQUEST_ID, b"idempotency-key")
         )
-        self.response_acts = ResponseActs((UNTOUCHED,))
         self.tables: dict[Asked, tuple[ServiceKey, ServiceTable]] = {}
         self.ways: dict[RoutePlan, tuple[Way, ...]] = {}
         self.tallies: dict[TallyKey, Tally] = {}
