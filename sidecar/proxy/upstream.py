@@ -11,7 +11,7 @@ from typing import Protocol
 
 from sidecar.codec.contract import ClientCodec
 from sidecar.codec.events import End, Event
-from sidecar.errors import TLS_FAILED, UPSTREAM_RESET, ProxyError
+from sidecar.errors import TLS_FAILED, UPSTREAM_CUT_OFF, UPSTREAM_RESET, ProxyError
 from sidecar.model.clusters import Endpoint
 from sidecar.model.messages import RequestHead
 from sidecar.transport.epoll_stream import EpollStream, plain_stream
@@ -192,7 +192,18 @@ class Http1Lease:
         got_bytes: At least one byte of an answer came.
     """
 
-    __slots__ = ("_ending", "_events", "_out", "_over", "_pool", "_tunnel", "connection", "fresh", "got_bytes")
+    __slots__ = (
+        "_ending",
+        "_events",
+        "_out",
+        "_over",
+        "_pool",
+        "_reused",
+        "_tunnel",
+        "connection",
+        "fresh",
+        "got_bytes",
+    )
 
     def __init__(self, connection: UpstreamConnection, pool: "LeaseHome", *, fresh: bool) -> None:
         self.connection = connection
@@ -204,6 +215,7 @@ class Http1Lease:
         self._over = False
         self._tunnel = False
         self._ending = False
+        self._reused = False  # the request is to be written only if the endpoint has been silent since its last answer
 
     @property
     def endpoint(self) -> Endpoint:
@@ -228,6 +240,7 @@ class Http1Lease:
     def put_request(self, head: RequestHead, *, wants_trailers: bool) -> None:
         """See `Lease`."""
         self._tunnel = head.opens_tunnel
+        self._reused = not self.fresh
         self._out.append(self.connection.codec.encode_request(head, wants_trailers=wants_trailers))
 
     def put_chunk(self, data: bytes) -> None:
@@ -246,7 +259,8 @@ class Http1Lease:
         out.clear()
         if self._tunnel:  # as of `Http1Downstream`
             return self.connection.stream.write(data) and not self._ending
-        return self.connection.stream.hand_in(data)
+        silent, self._reused = self._reused, False
+        return self.connection.stream.hand_in(data, silent=silent)
 
     async def push(self) -> None:
         """See `Lease`."""
@@ -324,6 +338,8 @@ class Http1Lease:
 
     def _lost(self, exc: StreamBroken) -> ProxyError:
         where = f"endpoint {self.endpoint.id} at {self.endpoint.address}"
+        if self.connection.stream.closed:  # not by us: nothing was written to one that is not silent any more
+            return ProxyError(UPSTREAM_CUT_OFF, f"{where} ended a kept connection before it was asked")
         if self.fresh and not self.got_bytes and "alert" in str(exc).lower():
             # In TLS 1.3 the server judges our certificate after our side is done: its refusal arrives as an answer.
             return ProxyError(TLS_FAILED, f"{where} refused our certificate: {exc}")

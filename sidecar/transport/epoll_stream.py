@@ -93,16 +93,19 @@ class EpollStream(Stream):
         else:
             super().put(data, silent=silent)
 
-    def hand_in(self, data: bytes) -> bool:
+    def hand_in(self, data: bytes, *, silent: bool = False) -> bool:
         """See `Stream`."""
         if len(data) > HAND_IN_MAX_BYTES or self._queue or self._closed or self._failure:
-            return self.write(data)
+            return super().hand_in(data, silent=silent)
         if self._put:
             self._put += data
             return True
         self._put = data
-        self._silent = False
-        return self._reactor.put_late(self) or self.write(b"")
+        self._silent = silent
+        if self._reactor.put_late(self):
+            return True
+        self._put = b""
+        return super().hand_in(data, silent=silent)
 
     def write(self, data: bytes) -> bool:
         """See `Stream`."""
@@ -126,6 +129,8 @@ class EpollStream(Stream):
         if self._silent and self._fd in spoken:
             if handler is not None:
                 handler.on_stale()
+            else:
+                self.close()
         elif not self.write(data) and handler is not None:
             handler.on_blocked()
 

@@ -123,10 +123,8 @@ class Reactor:
             return False
         self._puts.append(stream)
         if len(self._puts) >= MAX_PUTS:
-            self._write(())
-        elif (
-            len(self._puts) == 1 and self._host is None
-        ):  # as trio's guest it has a turn as soon as tasks have had theirs
+            self._write({fd for fd, _ in self._epoll.poll(0, MAX_EVENTS)})
+        elif len(self._puts) == 1 and self._host is None:  # a guest has its turn when the tasks have had theirs
             self._epoll.modify(self._bell, select.EPOLLOUT | select.EPOLLONESHOT)
         return True
 

@@ -290,11 +290,17 @@ class Stream:
         elif not self.write(data):
             handler.on_blocked()
 
-    def hand_in(self, data: bytes) -> bool:
+    def hand_in(self, data: bytes, *, silent: bool = False) -> bool:
         """`write` for tasks, soon: what several of them write goes out together. What `put` is for handlers.
 
         A connection that breaks by it shows that at the next read. Everything that asks what is queued writes it first.
+
+        Args:
+            silent: As of `put`; else the stream is closed, and nothing was written.
         """
+        if silent and not self._is_silent():
+            self.close()
+            return False
         return self.write(data)
 
     def _is_silent(self) -> bool:

@@ -387,3 +387,27 @@ async def test_handing_in_is_a_write_once_the_reactor_has_ended() -> None:
         assert stream.hand_in(b"bye")
         assert theirs.recv(16) == b"bye"
         stream.close()
+
+
+@pytest.mark.parametrize("how", PEERS)
+async def test_nothing_that_is_handed_in_reaches_a_peer_that_spoke_first(how: str) -> None:
+    reactor = Reactor(lambda _: None)
+    one, peer = connected()
+    stream = EpollStream(one, reactor, Peer("a"))
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(reactor.run)
+        peer.send(b"the answer before")
+        with trio.fail_after(PATIENCE_S):
+            await stream.receive()
+            assert stream.hand_in(b"POST", silent=True)
+            if how == "speaks":
+                peer.send(b"unasked")
+            else:
+                if how == "resets":
+                    peer.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
+                peer.close()
+            with pytest.raises(StreamBroken):
+                await stream.receive()
+        assert stream.closed
+        peer.close()
+        nursery.cancel_scope.cancel()
