@@ -16,15 +16,7 @@ import trio
 
 from sidecar.balance.pick import pick, split
 from sidecar.codec.events import Head, Interim, Tunnel
-from sidecar.errors import (
-    BROKEN_OFF,
-    CLIENT_GONE,
-    INVALID_BACKEND,
-    NO_ROUTE,
-    RETRY_LIMIT,
-    Fault,
-    ProxyError,
-)
+from sidecar.errors import BROKEN_OFF, CLIENT_GONE, INVALID_BACKEND, NO_ROUTE, RETRY_LIMIT, Fault, ProxyError
 from sidecar.errors import Side as Blame
 from sidecar.model.messages import ResponseHead
 from sidecar.policy import attempts, grpc
@@ -33,10 +25,7 @@ from sidecar.policy.retry import Failure, GiveUp
 from sidecar.proxy.attempt_span import close_span, open_span
 from sidecar.proxy.done import tell
 from sidecar.proxy.downstream import Downstream
-from sidecar.proxy.edits import (
-    REQUEST_ID,
-    forwarded_response,
-)
+from sidecar.proxy.edits import REQUEST_ID, forwarded_response
 from sidecar.proxy.filtering import filter_request
 from sidecar.proxy.grpc_reply import grpc_reply, grpc_trailers
 from sidecar.proxy.handover import HandOver, Sent
