@@ -18,17 +18,17 @@ from sidecar.errors import BROKEN_OFF, CLIENT_STUCK, Fault, ProxyError
 from sidecar.model.snapshot import Snapshot
 from sidecar.policy import attempts
 from sidecar.policy.attempts import Exchange, Step, Try
-from sidecar.proxy.done import describe, tell
+from sidecar.proxy.done import tell
 from sidecar.proxy.downstream import PROGRESS_LOOKS
 from sidecar.proxy.edits import from_afar
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.relay import too_slow
 from sidecar.proxy.side import FastSide
 from sidecar.proxy.upstream import UpstreamConnection
-from sidecar.proxy.worker import TallyKey, Worker
+from sidecar.proxy.worker import Worker
 from sidecar.routing.plan import ClusterPlan, RoutePlan
 from sidecar.telemetry import trace
-from sidecar.telemetry.observer import DESTINATION, AttemptSpan, RequestDone, Tally
+from sidecar.telemetry.observer import DESTINATION, AttemptSpan, Lines, RequestDone
 from sidecar.transport.dial import Dialling
 from sidecar.transport.stream import Stream
 
@@ -212,16 +212,33 @@ class FastState:
             key = (self._plan, exchange.current, self._status, principal)
             tally = worker.tallies.get(key)
             if tally is None or tally.gone:
-                tally = self._tally_for(key, principal)
+                tally = worker.observer.tally(self._done(exchange, principal, now_s))
+                if tally is not None:
+                    worker.keep_tally(key, tally)
             if tally is not None:
-                tally.observe((now_s - self._started_s) * 1e3, self._bytes_in, self._bytes_out, now_s)
-                if tally.told is not None:
-                    tally.told.request_done(self._done(exchange, principal, now_s))
+                took_ms = (now_s - self._started_s) * 1e3
+                tally.observe(took_ms, self._bytes_in, self._bytes_out, now_s)
+                for lines in tally.lines:
+                    self._write_line(lines, took_ms)
                 return
         record = self._filled(connection)
         record.exchange = exchange  # which is not this connection's any more
         self._record = self._span = None
         tell(record, self._peer, self._side, worker)
+
+    def _write_line(self, lines: Lines, took_ms: float) -> None:
+        context, sent = self._trace, self._sent
+        lines.write(
+            self._head,
+            self._request_id,
+            sent[3:35] if sent is not None else context.trace_id.encode("ascii") if context is not None else b"",
+            self._peer.address.encode("utf-8", "replace"),
+            self._started_s,
+            took_ms,
+            self._bytes_in,
+            self._bytes_out,
+            self._snapshot.version,
+        )
 
     def _done(self, exchange: Exchange, principal: str, now_s: float) -> RequestDone:
         """What there is to be told of a request that went well at the first try, without a record of it."""
@@ -251,16 +268,6 @@ class FastState:
             trace=context,
             config_version=self._snapshot.version,
         )
-
-    def _tally_for(self, key: TallyKey, principal: str) -> Tally | None:
-        """What counts requests like this one; None: observers want each."""
-        worker = self._worker
-        record = self._recorded()
-        record.status, record.principal = self._status, principal
-        tally = worker.observer.tally(describe(record, self._peer, self._side, worker))
-        if tally is not None:
-            worker.keep_tally(key, tally)
-        return tally
 
     def _break_off(self, fault: Fault) -> None:
         """End the connection in a way that nobody takes for a whole answer, and give everything back."""

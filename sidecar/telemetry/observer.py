@@ -7,8 +7,10 @@ nobody asks them for a decision. Metrics, access log and spans are observers; `O
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Protocol
 
 from sidecar.model.clusters import ClusterKey, Endpoint, ServiceKey
+from sidecar.model.messages import RequestHead
 from sidecar.policy.grpc import SERVER_ERRORS
 from sidecar.policy.outlier import Ejected
 from sidecar.telemetry.trace import TraceContext
@@ -135,19 +137,37 @@ class PeerRefused:
     details: str
 
 
+class Lines(Protocol):
+    """Writes a line for each of the requests that differ in nothing but what `write` is given."""
+
+    def write(
+        self,
+        head: RequestHead,
+        request_id: bytes,
+        trace_id: bytes,
+        peer: bytes,
+        started_s: float,
+        took_ms: float,
+        received_bytes: int,
+        sent_bytes: int,
+        config_version: int,
+    ) -> None:
+        """Write the line of one request. `peer`: the client's address; the others as in `RequestDone`."""
+
+
 class Tally:
     """Counts requests that differ in nothing that is told but times and sizes. This one counts nothing.
 
     Attributes:
         gone: Nobody reads this one any more: ask for another.
-        told: Who wants each such request in full besides; None: nobody.
+        lines: Who writes a line for each such request besides.
     """
 
-    __slots__ = ("gone", "told")
+    __slots__ = ("gone", "lines")
 
-    def __init__(self) -> None:
+    def __init__(self, lines: tuple[Lines, ...] = ()) -> None:
         self.gone = False
-        self.told: Observer | None = None
+        self.lines = lines
 
     def observe(self, took_ms: float, received_bytes: int, sent_bytes: int, now_s: float) -> None:
         """Count one request."""
@@ -161,10 +181,9 @@ class _Tallies(Tally):
 
     __slots__ = ("_each",)
 
-    def __init__(self, each: tuple[Tally, ...], told: "Observer | None") -> None:
-        super().__init__()
+    def __init__(self, each: tuple[Tally, ...]) -> None:
+        super().__init__(sum((tally.lines for tally in each), ()))
         self._each = each
-        self.told = told
 
     def observe(self, took_ms: float, received_bytes: int, sent_bytes: int, now_s: float) -> None:
         """See `Tally`."""
@@ -241,17 +260,14 @@ class Observers(Observer):
 
     def tally(self, done: RequestDone) -> Tally | None:
         """See `Observer`."""
-        counting: list[Tally] = []
-        told: list[Observer] = []
+        tallies: list[Tally] = []
         for observer in self.each:
             tally = observer.tally(done)
             if tally is None:
-                told.append(observer)
-            elif tally is not NO_TALLY:
-                counting.append(tally)
-        if not told:
-            return counting[0] if len(counting) == 1 else _Tallies(tuple(counting), None) if counting else NO_TALLY
-        return _Tallies(tuple(counting), told[0] if len(told) == 1 else Observers(tuple(told))) if counting else None
+                return None
+            if tally is not NO_TALLY:
+                tallies.append(tally)
+        return tallies[0] if len(tallies) == 1 else _Tallies(tuple(tallies)) if tallies else NO_TALLY
 
     def path_taken(self, path: str, why: str, count: int = 1) -> None:
         """See `Observer`."""

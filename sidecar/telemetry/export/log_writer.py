@@ -7,7 +7,6 @@ processes share: the app, or the shell after us, would inherit it.
 
 import os
 import stat
-from collections import deque
 
 import trio
 
@@ -45,20 +44,20 @@ class LogWriter:
         self._batch_bytes = _SHARED_BATCH_BYTES if shared else _BATCH_BYTES
         self._path = path
         self._limit_bytes = limit_bytes
-        self._lines: deque[bytes] = deque()
-        self._queued_bytes = 0
+        self._queued = bytearray()  # whole lines
         self._wake = trio.Event()
         self._batch = memoryview(b"")  # popped from the queue and not yet written
         self._fd, self._asks_first = _open_stdout(stdout) if path == "-" else (_open_file(path), False)
 
     def write(self, line: bytes) -> None:
         """Queue one line, or drop and count it."""
-        if self._queued_bytes + len(line) > self._limit_bytes:
+        queued = self._queued
+        if len(queued) + len(line) > self._limit_bytes:
             self.dropped += 1
             return
-        self._lines.append(line)
-        self._queued_bytes += len(line)
-        self._wake.set()
+        if not queued:
+            self._wake.set()
+        queued += line
 
     def reopen(self) -> None:
         """Open the file anew, after it was renamed by whoever rotates it. Raises ConfigError and goes on as before."""
@@ -81,13 +80,13 @@ class LogWriter:
             with trio.CancelScope(deadline=trio.current_time() + FINAL_FLUSH_S, shield=True):
                 await self._flush(0.0)
             self._give_up_batch()
-            self.dropped += len(self._lines)
-            self._lines.clear()
+            self.dropped += self._queued.count(b"\n")
+            self._queued.clear()
             os.close(self._fd)
 
     async def _flush(self, pause_s: float) -> None:
         """Write everything that is queued; a batch that fails is dropped, and the next one waits `pause_s`."""
-        while self._batch or self._lines:
+        while self._batch or self._queued:
             if not self._batch:
                 self._batch = memoryview(self._next_batch())
             try:
@@ -99,13 +98,13 @@ class LogWriter:
                 await trio.sleep(pause_s)
 
     def _next_batch(self) -> bytes:
-        parts = [self._lines.popleft()]
-        size = len(parts[0])
-        while self._lines and size + len(self._lines[0]) <= self._batch_bytes:
-            parts.append(self._lines.popleft())
-            size += len(parts[-1])
-        self._queued_bytes -= size
-        return b"".join(parts)
+        queued, limit = self._queued, self._batch_bytes
+        size = len(queued)
+        if size > limit:
+            size = (queued.rfind(b"\n", 0, limit) + 1) or (queued.find(b"\n", limit) + 1)
+        batch = bytes(queued[:size])
+        del queued[:size]
+        return batch
 
     async def _write_batch(self) -> None:
         """Write `_batch`. What is not yet written stays there, so that a cancelled write tears no line."""

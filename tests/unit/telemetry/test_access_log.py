@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 
 from sidecar.errors import ConfigError
 from sidecar.model.bootstrap import LogWhen
+from sidecar.model.messages import RequestHead
 from sidecar.policy.outlier import Ejected
 from sidecar.telemetry.access_log import FIELDS, ROUTED_FIELDS, AccessLog
 from sidecar.telemetry.export.log_writer import LogWriter
@@ -183,6 +184,44 @@ def test_events_are_lines_of_their_own() -> None:
     assert len(lines.lines) == 3
 
 
+@given(
+    st.binary(max_size=60),
+    st.text(max_size=40),
+    st.sampled_from([1, 1, 40, 700]),
+    st.floats(0.0, 1e6),
+    st.floats(0.0, 1e5),
+    st.sampled_from(["shop/orders/canary", 'a%sb"%%c']),
+)
+def test_prepared_line_is_the_same_line(
+    given_bytes: bytes, peer: str, repeat: int, started_s: float, took_s: float, route: str
+) -> None:
+    access, lines = log()
+    one = done(
+        target=b"/" + given_bytes * repeat, authority=given_bytes, user_agent=(given_bytes * repeat).strip(b" \t\r\n"),
+        request_id=given_bytes * repeat, downstream_peer=peer, started_s=started_s, ended_s=started_s + took_s,
+        bytes_received=7, trace=TraceContext("4bf92f3577b34da6a3ce929d0e0e4736"), config_version=9, route=route,
+    )  # fmt: skip
+    tally = access.tally(done(route=route))
+    assert tally is not None
+    head = RequestHead(one.method, one.target, one.authority, [(b"user-agent", one.user_agent)])
+    took_ms = (one.ended_s - one.started_s) * 1e3
+    for line in tally.lines:
+        line.write(
+            head, one.request_id, b"4bf92f3577b34da6a3ce929d0e0e4736", peer.encode(), started_s, took_ms, 7, 80, 9
+        )
+    assert lines.lines == [access.line(one)]
+
+
+@pytest.mark.parametrize(("when", "counts"), [(LogWhen.NEVER, 0), (LogWhen.ERRORS, 0), (LogWhen.ALL, 1)])
+def test_lines_of_a_kind_are_prepared_where_each_request_has_one(when: LogWhen, counts: int) -> None:
+    access, _ = log(when)
+    tally = access.tally(done())
+    assert tally is not None
+    assert len(tally.lines) == counts
+    failed = access.tally(done(status=503))
+    assert (failed is not None and bool(failed.lines)) is (when is not LogWhen.NEVER)
+
+
 def test_memo_of_routes_is_bounded() -> None:
     access, _ = log()
     for number in range(3_000):
@@ -290,6 +329,36 @@ async def test_reader_that_left_is_survived(autojump_clock: trio.testing.MockClo
         nursery.cancel_scope.cancel()
     assert writer.dropped == 2
     os.close(stdout)
+
+
+async def test_lines_are_never_torn_where_others_write_too(autojump_clock: trio.testing.MockClock) -> None:
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)  # a read takes what one write brought
+    with theirs:
+        with ours:
+            writer = LogWriter("-", stdout=ours.fileno(), shared=True)
+            lines = [b"%05d " % number + b"x" * (number * 7 % 600) + b"\n" for number in range(60)]
+            async with trio.open_nursery() as nursery:
+                nursery.start_soon(writer.run)
+                for line in lines:
+                    writer.write(line)
+                await trio.sleep(0.06)
+                nursery.cancel_scope.cancel()
+        got = list(iter(lambda: theirs.recv(65_536), b""))
+    assert all(piece.endswith(b"\n") and len(piece) <= 4_096 for piece in got)
+    assert b"".join(got) == b"".join(lines)
+
+
+async def test_line_longer_than_a_write_goes_out_whole(tmp_path: Path, autojump_clock: trio.testing.MockClock) -> None:
+    path = tmp_path / "access.log"
+    writer = LogWriter(str(path), shared=True)
+    lines = [b"a\n", b"y" * 6_000 + b"\n", b"b\n"]
+    async with trio.open_nursery() as nursery:
+        nursery.start_soon(writer.run)
+        for line in lines:
+            writer.write(line)
+        await trio.sleep(0.06)
+        nursery.cancel_scope.cancel()
+    assert path.read_bytes() == b"".join(lines)
 
 
 async def test_socket_as_stdout_is_asked_for_room(autojump_clock: trio.testing.MockClock) -> None:
