@@ -139,6 +139,17 @@ class EpollStream(Stream):
         if not self._events & _READ:
             super().resume()
 
+    def try_read(self) -> bytes | None:
+        """See `Stream`. Without its calls: this is asked at each event."""
+        if self._failure or self._closed:
+            return super().try_read()
+        try:
+            return self._receive(self.read_bytes)
+        except BlockingIOError:
+            return None
+        except OSError as exc:
+            raise self._fail(exc) from None
+
     def _recv(self) -> bytes | None:
         try:
             return self._receive(self.read_bytes)
@@ -322,6 +333,8 @@ class TlsStream(EpollStream):
                 raise self._fail(exc) from None
             else:
                 return
+
+    try_read = Stream.try_read
 
     def _recv(self) -> bytes | None:
         try:

@@ -13,9 +13,9 @@ Refuses TLS: its bytes must be encrypted here.
 """
 
 import fcntl
+import math
 import os
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import ClassVar
 
 import trio
@@ -36,12 +36,23 @@ MAX_PIPES = 64
 SPLICE_AFTER_BYTES = 256 * 1024
 
 
-@dataclass(slots=True)
 class Moved:
     """Bytes that went through so far: `bytes_in` from the client to the upstream, `bytes_out` back."""
 
-    bytes_in: int
-    bytes_out: int
+    __slots__ = ("counts",)
+
+    def __init__(self, bytes_in: int, bytes_out: int) -> None:
+        self.counts = [bytes_in, bytes_out]
+
+    @property
+    def bytes_in(self) -> int:
+        """From the client to the upstream."""
+        return self.counts[0]
+
+    @property
+    def bytes_out(self) -> int:
+        """From the upstream to the client."""
+        return self.counts[1]
 
 
 class ClientBroken(StreamBroken):
@@ -112,26 +123,72 @@ class _Pipe:
 
 
 class _Way:
-    """One direction. Every method may raise StreamBroken."""
+    """One direction, and the handler of the stream that it reads.
 
-    __slots__ = ("_copies", "_from", "_held", "_pipe", "_tell", "_to", "_to_copy", "ended")
+    What a small buffer costs is what a conversation costs: it is read and put here, with no call in between. Everything
+    else takes a turn of the flow, and may raise StreamBroken.
+    """
 
-    def __init__(self, source: EpollStream, to: EpollStream, tell: Callable[[int], None], copied: int) -> None:
+    __slots__ = ("_counts", "_flow", "_from", "_held", "_number", "_pipe", "_to", "_to_copy", "ended")
+
+    def __init__(self, flow: "_Flow", number: int, source: EpollStream, to: EpollStream, copied: float) -> None:
+        self._flow: _Flow | None = flow
         self._from = source
         self._to = to
-        self._tell = tell  # of bytes that the receiving side's kernel took
+        self._counts = flow.counts  # of bytes that the receiving side's kernel took, for each direction
+        self._number = number
         self._pipe: _Pipe | None = None
         self._held = 0  # bytes in the pipe
-        self._copies = False
         self._to_copy = copied  # before it is bulk
         self.ended = False
 
+    # As of `Handler`; the flow has let go of the streams before it lets go of us.
+
     def on_readable(self) -> None:
         """Read once, and pass it on."""
+        to, flow = self._to, self._flow
+        assert flow is not None
+        if self._to_copy <= 0 or self.ended or to.queued_bytes:
+            flow.take_turn(self._read_otherwise)
+            return
+        try:
+            data = self._from.try_read()
+        except StreamBroken as exc:
+            flow.failed(exc)
+            return
+        if data:
+            size = len(data)
+            self._to_copy -= size
+            self._counts[self._number] += size
+            flow.last_s = flow.now()
+            to.put(data)
+        elif data is not None:
+            flow.take_turn(self._end)
+
+    def on_drained(self) -> None:
+        """The other direction has room."""
+        flow = self._flow
+        assert flow is not None
+        flow.take_turn(flow.ways[1 - self._number].on_room)
+
+    def on_stale(self) -> None:
+        """Nobody here cares whether a peer is silent."""
+
+    def on_blocked(self) -> None:
+        """What the other direction put here was not taken."""
+        flow = self._flow
+        assert flow is not None
+        flow.take_turn(flow.ways[1 - self._number].hold)
+
+    def on_crashed(self) -> None:
+        """See `Handler`."""
+        if self._flow is not None:
+            self._flow.failed(StreamBroken("closed here"))
+
+    def _read_otherwise(self) -> None:
+        """Nobody asked for data, so a hang-up is what there is to see; or it is bulk."""
         if self.ended or self._held or self._to.queued_bytes:
-            self._from.raise_if_reset()  # nobody asked for data, so a hang-up is what there is to see
-        elif self._copies or self._to_copy > 0:
-            self._copy()
+            self._from.raise_if_reset()
         else:
             self._splice()
 
@@ -142,13 +199,17 @@ class _Way:
         elif not self.ended:
             self._from.resume()
 
-    def on_blocked(self) -> None:
+    def hold(self) -> None:
         """The receiving side has not taken what was put."""
         self._raise_if_lost()
         self._from.pause()
 
     def close(self) -> None:
-        """Give the pipe back, with whatever is in it."""
+        """Give the pipe back, with whatever is in it, and let go of the flow."""
+        self._flow = None
+        self._give_pipe_back()
+
+    def _give_pipe_back(self) -> None:
         if self._pipe is not None:
             self._pipe.close()
             self._pipe = None
@@ -175,24 +236,21 @@ class _Way:
             taken = self._held
             self._copy_from_now_on()
         self._held -= taken
-        self._tell(taken)
+        self._count(taken)
         if self._held or self._to.queued_bytes:
             self._from.pause()
         else:
             self._from.resume()
 
     def _copy_from_now_on(self) -> None:
-        self._copies = True
-        self.close()
+        self._to_copy = math.inf
+        self._give_pipe_back()
 
-    def _copy(self) -> None:
-        data = self._from.try_read()
-        if data == b"":
-            self._end()
-        elif data:
-            self._to_copy -= len(data)
-            self._tell(len(data))
-            self._to.put(data)
+    def _count(self, size: int) -> None:
+        flow = self._flow
+        assert flow is not None
+        self._counts[self._number] += size
+        flow.last_s = flow.now()
 
     def _write(self, data: bytes) -> bool:
         empty = self._to.write(data)
@@ -202,7 +260,7 @@ class _Way:
     def _end(self) -> None:
         self.ended = True
         self._from.pause()
-        self._tell(0)
+        self._count(0)
         self._to.send_eof()
         self._raise_if_lost()
 
@@ -212,54 +270,30 @@ class _Way:
             raise StreamBroken("the connection was lost")
 
 
-class _End:
-    """The handler of one stream: it is where one way begins and the other leads to."""
-
-    __slots__ = ("_begins", "_flow", "_leads_here")
-
-    def __init__(self, flow: "_Flow", begins: _Way, leads_here: _Way) -> None:
-        self._flow = flow
-        self._begins = begins
-        self._leads_here = leads_here
-
-    def on_readable(self) -> None:
-        """See `Handler`."""
-        self._flow.take_turn(self._begins.on_readable)
-
-    def on_drained(self) -> None:
-        """See `Handler`."""
-        self._flow.take_turn(self._leads_here.on_room)
-
-    def on_stale(self) -> None:
-        """See `Handler`: nobody here cares whether a peer is silent."""
-
-    def on_blocked(self) -> None:
-        """See `Handler`."""
-        self._flow.take_turn(self._leads_here.on_blocked)
-
-    def on_crashed(self) -> None:
-        """See `Handler`."""
-        self._flow.lost()
-
-
 class _Flow:
-    """Both directions, and when they are over."""
+    """Both directions, and when they are over.
 
-    __slots__ = ("_client", "_done", "_failure", "_in", "_last_s", "_moved", "_now", "_out", "_upstream")
+    Attributes:
+        ways: From the client to the upstream, and back.
+        counts: Of bytes, in the same order.
+        now, last_s: The clock, and when something moved.
+    """
+
+    __slots__ = ("_client", "_done", "_failure", "_upstream", "counts", "last_s", "now", "ways")
 
     def __init__(
         self, client: EpollStream, upstream: EpollStream, moved: Moved, copied: int, ended: tuple[bool, bool]
     ) -> None:
         self._client = client
         self._upstream = upstream
-        self._moved = moved
-        self._in = _Way(client, upstream, self._moved_in, copied)
-        self._out = _Way(upstream, client, self._moved_out, copied)
-        self._in.ended, self._out.ended = ended
+        self.counts = moved.counts
+        self.ways = (_Way(self, 0, client, upstream, copied), _Way(self, 1, upstream, client, copied))
+        for way, is_over in zip(self.ways, ended, strict=True):
+            way.ended = is_over
         self._done = trio.Event()
         self._failure: StreamBroken | None = None
-        self._now = trio.lowlevel.current_clock().current_time  # read for every buffer
-        self._last_s = self._now()
+        self.now = trio.lowlevel.current_clock().current_time  # read for every buffer
+        self.last_s = self.now()
 
     async def run(self, idle_s: float) -> None:
         """Until both directions have ended. Raises StreamBroken, TimeoutError."""
@@ -268,18 +302,17 @@ class _Flow:
             await self._flush(self._upstream)
         if flushing.cancelled_caught:
             raise TimeoutError
-        self._last_s = trio.current_time()
-        self._client.handle_with(_End(self, self._in, self._out))
-        self._upstream.handle_with(_End(self, self._out, self._in))
-        for way, source in ((self._in, self._client), (self._out, self._upstream)):
+        self.last_s = trio.current_time()
+        for way, source in zip(self.ways, (self._client, self._upstream), strict=True):
+            source.handle_with(way)
             if way.ended:
                 source.pause()
-        if self._in.ended and self._out.ended:
+        if self._over():
             return
         while not self._done.is_set():
-            if trio.current_time() >= self._last_s + idle_s:
+            if trio.current_time() >= self.last_s + idle_s:
                 raise TimeoutError
-            with trio.move_on_at(self._last_s + idle_s):
+            with trio.move_on_at(self.last_s + idle_s):
                 await self._done.wait()
         if self._failure is not None:
             raise type(self._failure)(str(self._failure))  # itself it would keep us, and we it, in a cycle
@@ -295,22 +328,26 @@ class _Flow:
         try:
             act()
         except StreamBroken as exc:
-            self._failure = self._blamed(exc)
-        if self._failure is not None or (self._in.ended and self._out.ended):
+            self.failed(exc)
+            return
+        if self._over():
             self._leave()
             self._done.set()
 
-    def lost(self) -> None:
-        """A bug has closed one of the streams."""
-        self._failure = StreamBroken("closed here")
+    def failed(self, exc: StreamBroken) -> None:
+        """One of the streams broke, or a bug has closed it."""
+        self._failure = self._failure or self._blamed(exc)
         self._leave()
         self._done.set()
 
     def close(self) -> None:
         """Let go of the streams and of the pipes."""
         self._leave()
-        self._in.close()
-        self._out.close()
+        for way in self.ways:
+            way.close()
+
+    def _over(self) -> bool:
+        return self.ways[0].ended and self.ways[1].ended
 
     def _leave(self) -> None:
         self._client.takeover()
@@ -319,12 +356,4 @@ class _Flow:
     def _blamed(self, exc: StreamBroken) -> StreamBroken:
         if self._client.broken:
             return ClientBroken(str(exc))
-        return UpstreamClosed(str(exc)) if self._out.ended else exc
-
-    def _moved_in(self, size: int) -> None:
-        self._moved.bytes_in += size
-        self._last_s = self._now()
-
-    def _moved_out(self, size: int) -> None:
-        self._moved.bytes_out += size
-        self._last_s = self._now()
+        return UpstreamClosed(str(exc)) if self.ways[1].ended else exc
