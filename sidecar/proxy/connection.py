@@ -18,7 +18,7 @@ from sidecar.model.messages import RequestHead
 from sidecar.proxy import exchange
 from sidecar.proxy.downstream import Http1Downstream, linger
 from sidecar.proxy.edits import from_afar
-from sidecar.proxy.fast_path import FastPath, Over
+from sidecar.proxy.fast_path import FastPath, Left, Over
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.patience import Patience
 from sidecar.proxy.replies import reply
@@ -38,6 +38,15 @@ def serve(stream: Stream, make_side: MakeSide, worker: Worker, first: bytes = b"
     return _Http1(stream, make_side, worker, first).serve()
 
 
+def go_on(
+    stream: Stream, make_side: MakeSide, worker: Worker, fast: FastPath, left: Left
+) -> Coroutine[object, Never, None]:
+    """The same for a connection that `fast` has served until now without a task. `left`: why it does not any more."""
+    http1 = _Http1(stream, make_side, worker, b"", fast)
+    http1.left = left
+    return http1.serve()
+
+
 class _Http1:
     """One connection.
 
@@ -45,9 +54,23 @@ class _Http1:
     and nothing of a request that is over.
     """
 
-    __slots__ = ("client", "codec", "ends_s", "fast", "first", "limit", "make_side", "patience", "why", "worker")
+    __slots__ = (
+        "client",
+        "codec",
+        "ends_s",
+        "fast",
+        "first",
+        "left",
+        "limit",
+        "make_side",
+        "patience",
+        "why",
+        "worker",
+    )
 
-    def __init__(self, stream: Stream, make_side: MakeSide, worker: Worker, first: bytes) -> None:
+    def __init__(
+        self, stream: Stream, make_side: MakeSide, worker: Worker, first: bytes, fast: FastPath | None = None
+    ) -> None:
         self.first = first
         self.ends_s = worker.connection_ends_s(stream.peer)
         self.limit = "firstRequest"  # the setting that bounds the wait for the next request
@@ -55,7 +78,10 @@ class _Http1:
         self.client = Http1Downstream(stream, self.codec, worker.limits.write_progress_s)
         self.make_side = make_side
         self.worker = worker
-        self.fast = FastPath(stream, make_side(), worker, self.ends_s) if worker.fast_path else None
+        if fast is None and worker.fast_path:
+            fast = FastPath(stream, make_side(), worker, self.ends_s)
+        self.fast = fast
+        self.left: Left | None = None  # on the fast path, before this began
         self.patience: Patience | None = None  # made when the full path is first taken: most never take it
         self.why = "" if self.fast is not None else "off"  # why the request that comes is not on the fast path
 
@@ -65,7 +91,9 @@ class _Http1:
         try:
             while True:
                 if self.fast is not None:
-                    left = await self.fast.serve(self.first, self._rest_s())
+                    left, self.left = self.left, None
+                    if left is None:
+                        left = await self.fast.serve(self.first, self._rest_s())
                     self.first = left.data
                     if left.over is not None or (left.ended and not left.data and left.record is None):
                         await self._over(left.over)

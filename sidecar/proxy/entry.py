@@ -9,11 +9,13 @@ right as long as policies ask for principals only, which hold for a relay as for
 (paths, methods, headers) must refuse what is not read there, or be refused itself until the port declares HTTP.
 """
 
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Coroutine
 from functools import partial
+from typing import Any
 
 import trio
 
+from sidecar.codec.sniff import classify
 from sidecar.model.clusters import Protocol, ServiceKey
 from sidecar.proxy import connection, l4, mux_server
 from sidecar.proxy.detect import Detected, Kind, detect
@@ -22,7 +24,7 @@ from sidecar.proxy.outbound import Outbound, declared_protocol
 from sidecar.proxy.worker import Worker
 from sidecar.transport.stream import Stream, StreamBroken
 
-_RELAYED = (Protocol.TCP, Protocol.TLS)
+RELAYED = (Protocol.TCP, Protocol.TLS)
 
 
 async def outbound(
@@ -36,11 +38,16 @@ async def outbound(
         fixed: The one service and port that the connection can mean.
     """
     protocol = await declared_protocol(worker, *fixed) if fixed is not None else Protocol.HTTP
-    if protocol in _RELAYED:
+    if protocol in RELAYED:
         return l4.serve(stream, Outbound(worker, fixed), worker, tls=protocol is Protocol.TLS)
     found = await _found(stream, worker, listener, protocol)
-    if found is None:
-        return _nothing()
+    return serving(stream, worker, fixed, protocol, found) if found is not None else _nothing()
+
+
+def serving(
+    stream: Stream, worker: Worker, fixed: tuple[ServiceKey, int] | None, protocol: Protocol, found: Detected
+) -> Coroutine[object, Any, None]:
+    """What serves an outbound connection whose first bytes are known. `protocol`: what its port declares."""
     if found.kind is Kind.HTTP2:
         return mux_server.serve(stream, partial(Outbound, worker, fixed), worker, found.data)
     if protocol is Protocol.AUTO and found.kind is not Kind.HTTP1:
@@ -53,7 +60,7 @@ async def inbound(stream: Stream, worker: Worker, targets: dict[int, Target], po
     known."""
     target = targets.get(port) if port is not None else next(iter(targets.values())) if len(targets) == 1 else None
     protocol = target.plan.backends[0].protocol if target is not None else Protocol.HTTP
-    if protocol in _RELAYED:
+    if protocol in RELAYED:
         return l4.serve(stream, Inbound(worker, targets, port), worker)
     found = await _found(stream, worker, "inbound", protocol)
     if found is None:
@@ -69,9 +76,14 @@ async def _nothing() -> None:
     """Nobody is there to be served."""
 
 
+def first_bytes_s(worker: Worker, protocol: Protocol) -> float:
+    """How long a client may take for the bytes that say what it speaks."""
+    return worker.limits.detect_s if protocol is Protocol.AUTO else worker.limits.first_request_s
+
+
 async def _found(stream: Stream, worker: Worker, listener: str, protocol: Protocol) -> Detected | None:
     """What the client speaks; None when nothing is to be served: it left without a byte, or a drain found it silent."""
-    limit_s = worker.limits.detect_s if protocol is Protocol.AUTO else worker.limits.first_request_s
+    limit_s = first_bytes_s(worker, protocol)
     try:
         with trio.CancelScope() as scope:
             worker.idle(scope)
@@ -84,8 +96,22 @@ async def _found(stream: Stream, worker: Worker, listener: str, protocol: Protoc
         if isinstance(exc, StreamBroken):
             return None
         raise
-    if scope.cancelled_caught or found.kind is Kind.CLOSED:
+    if scope.cancelled_caught:
+        found = _come_meanwhile(stream)
+    if found.kind is Kind.CLOSED:
         stream.close()
         return None
     worker.observer.protocol_detected(listener, found.kind.value)
     return found
+
+
+def _come_meanwhile(stream: Stream) -> Detected:
+    """A drain does not close over a request that has come: what is there, CLOSED for nothing."""
+    try:
+        data = stream.try_read()
+    except StreamBroken:
+        data = None
+    if not data:
+        return Detected(Kind.CLOSED, b"")
+    sniffed = classify(data)
+    return Detected(Kind(sniffed.value) if sniffed is not None else Kind.UNDECIDED, data)

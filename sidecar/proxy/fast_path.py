@@ -6,11 +6,13 @@ functions as on the full path (`exchange.py`): routing, access, split, the attem
 plain is handed over, at one of the three entries of the full path: the bytes as they came; a request with its next
 step decided; or one that was written, with its connection and what came of the answer. Failures are never judged here.
 
-Owned by `connection.py`'s task, which sleeps in `serve` while this works as the stream's handler. Timeouts are the
+Owned by `connection.py`'s task, which sleeps in `serve` while this works as the stream's handler; or by no task at all
+(`newcomer.py`), as long as there is nothing for one. Timeouts are the
 worker's coarse timer's. A request ends in exactly one of `_finish`, `_hand_over` and `_break_off`.
 """
 
 import math
+from collections.abc import Callable
 
 import trio
 
@@ -49,13 +51,8 @@ class FastPath(FastRequest):
             rest_s: For the first byte of a request, if there is none yet.
         """
         worker = self._worker
-        self._left = None
-        self._ended = self._paused = False
-        self._data = data
-        self._phase = Phase.REST
-        worker.lanes.add(self)
-        self._stream.handle_with(self)
         try:
+            self._start(data)
             if data:
                 self._next()
             elif worker.closing:
@@ -68,20 +65,49 @@ class FastPath(FastRequest):
         except BaseException:
             if self._exchange is not None or self._phase is not Phase.REST:  # at rest nothing is cut
                 self._break_off(BROKEN_OFF)
+            self._stop()
             raise
-        finally:
-            self._task = None
-            worker.lanes.discard(self)
-            worker.timer.leave(self._entry)
-            self._entry = worker.timer.join(self)
-            self.due_s = math.inf
-            self._stream.takeover()
-        return self._result()
+        self._task = None
+        return self.result()
 
-    def _result(self) -> Left:
+    def begin(self, data: bytes, on_left: Callable[[], None]) -> None:
+        """The same without a task: `on_left` is called once there is something else to do, maybe before this returns.
+
+        It asks for `result`, and finds the stream without an owner.
+        """
+        self._on_left = on_left
+        self._start(data)
+        self._next()
+
+    def end(self) -> None:
+        """End what `begin` began, whatever is under way."""
+        if self._exchange is not None or self._phase not in (Phase.REST, Phase.LEFT):
+            self._break_off(BROKEN_OFF)
+        elif self._phase is Phase.REST:
+            self._go(Over.CUT, "", None)
+
+    def result(self) -> Left:
+        """What there is to do now. Afterwards `serve` may be called again."""
+        self._stop()
         left, self._left = self._left, None
         assert left is not None
         return left
+
+    def _start(self, data: bytes) -> None:
+        self._left = None
+        self._ended = self._paused = False
+        self._data = data
+        self._phase = Phase.REST
+        self._worker.lanes.add(self)
+        self._stream.handle_with(self)
+
+    def _stop(self) -> None:
+        worker = self._worker
+        worker.lanes.discard(self)
+        worker.timer.leave(self._entry)
+        self._entry = worker.timer.join(self)
+        self.due_s = math.inf
+        self._stream.takeover()
 
     def _stop_waiting(self, _: object) -> trio.lowlevel.Abort:
         self._task = None

@@ -6,6 +6,7 @@ off, time. Decides nothing: each question is the pure folders'.
 """
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from enum import Enum, auto
 
@@ -82,7 +83,8 @@ class FastState:
 
     __slots__ = (
         "_body", "_bytes_in", "_bytes_out", "_chunks", "_cluster", "_connection", "_data", "_dialling", "_ended",
-        "_ends_at_s", "_ends_s", "_entry", "_exchange", "_far", "_framed", "_head", "_left", "_moved_s", "_paused",
+        "_ends_at_s", "_ends_s", "_entry", "_exchange", "_far", "_framed", "_head", "_left", "_moved_s", "_on_left",
+        "_paused",
         "_peer", "_pending", "_phase", "_plan", "_pool", "_prefix", "_record", "_request_id", "_rest", "_reusable",
         "_sent", "_side", "_snapshot", "_span", "_span_id", "_started_s", "_status", "_step", "_stream", "_task",
         "_tells_always", "_trace", "_worker", "due_s", "served",
@@ -118,6 +120,7 @@ class FastState:
         self._entry = worker.timer.join(self)
         self._task: trio.lowlevel.Task | None = None
         self._left: Left | None = None
+        self._on_left: Callable[[], None] | None = None  # in the place of a task
         self._data = b""
         self._head = NO_REQUEST
         self._body = self._framed = self._prefix = b""
@@ -170,6 +173,9 @@ class FastState:
         task, self._task = self._task, None
         if task is not None:
             trio.lowlevel.reschedule(task)
+        elif self._on_left is not None:
+            on_left, self._on_left = self._on_left, None
+            on_left()
 
     def _recorded(self) -> HandOver:
         """The request as a record."""

@@ -7,18 +7,21 @@ is spoken on a plain connection, `entry.py` finds out.
 """
 
 import socket
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Coroutine
 from dataclasses import replace
-from typing import Protocol
+from typing import Any, Protocol
 
 import trio
 
 from sidecar.model.bootstrap import MtlsMode
+from sidecar.model.clusters import Protocol as Spoken
 from sidecar.model.clusters import ServiceKey
 from sidecar.proxy import captured, connection, entry, l4, mux_server
 from sidecar.proxy.inbound import Inbound, Target
+from sidecar.proxy.newcomer import Newcomer
+from sidecar.proxy.outbound import protocol_now
 from sidecar.proxy.redirected import NeverCaptured
-from sidecar.proxy.worker import Worker
+from sidecar.proxy.worker import Connected, Worker
 from sidecar.telemetry.observer import DESTINATION, SOURCE, PeerRefused
 from sidecar.transport import tls
 from sidecar.transport.epoll_stream import EpollStream, TlsStream, address_text
@@ -42,7 +45,8 @@ class Captured(Protocol):
 
 
 class Listeners:
-    """Accepts for one worker and serves each connection in a task of its own, all inside one nursery."""
+    """Accepts for one worker and serves each connection in a task of its own, all inside one nursery; or in none, as
+    long as there is nothing for one (`newcomer.py`)."""
 
     def __init__(
         self, worker: Worker, reactor: Reactor, nursery: trio.Nursery, redirected: Captured | None = None
@@ -51,17 +55,34 @@ class Listeners:
         self._reactor = reactor
         self._nursery = nursery
         self._captured: Captured = redirected or NeverCaptured()
+        self._newcomers: set[Newcomer] = set()
+        self._accepting = 0
+        self._over = trio.Event()  # nobody accepts any more, and there are no newcomers
+        self._kept = False
 
     async def outbound(self, name: str, sock: socket.socket, fixed: tuple[ServiceKey, int] | None) -> None:
         """Serve an outbound listener for ever. Owns `sock`."""
         task = f"connection to {name}"  # one text for all of them; trio would make one for each
+        worker = self._worker
 
         def accept(plain: socket.socket, address: object) -> None:
             decision = self._captured.outbound(plain) if fixed is None else None
             stream = EpollStream(plain, self._reactor, Peer(address_text(address)))
-            self._nursery.start_soon(self._outbound, name, stream, fixed, decision, name=task)
+            if decision is None and worker.fast_path:
+                protocol = protocol_now(worker, *fixed) if fixed is not None else Spoken.HTTP
+                if protocol is not None and protocol not in entry.RELAYED:
+                    newcomer = Newcomer(stream, worker, name, fixed, protocol, self)
+                    self._newcomers.add(newcomer)
+                    newcomer.start()
+                    return
+            self._nursery.start_soon(self._outbound, worker.client(name), name, stream, fixed, decision, name=task)
 
-        await accept_loop(sock, self._worker.room, accept)
+        self._keep_newcomers()
+        try:
+            await accept_loop(sock, self._worker.room, accept)
+        finally:
+            self._accepting -= 1
+            self._maybe_over()
 
     async def inbound(
         self,
@@ -73,20 +94,53 @@ class Listeners:
         """Serve the inbound listener for ever. `contexts` is asked for each connection: renewals count at once."""
 
         def accept(plain: socket.socket, address: object) -> None:
-            text = address_text(address)
-            self._nursery.start_soon(self._inbound, plain, text, targets, mode, contexts, name="connection to inbound")
+            client, text = self._worker.client("inbound"), address_text(address)
+            self._nursery.start_soon(
+                self._inbound, client, plain, text, targets, mode, contexts, name="connection to inbound"
+            )
 
         await accept_loop(sock, self._worker.room, accept)
 
+    # As of `Host`.
+
+    def begin(self, client: Connected, serving: Coroutine[object, Any, None]) -> None:
+        """See `Host`."""
+        self._nursery.start_soon(_serve, client, serving, name="connection to outbound")
+
+    def forget(self, newcomer: Newcomer) -> None:
+        """See `Host`."""
+        self._newcomers.discard(newcomer)
+        self._maybe_over()
+
+    def _keep_newcomers(self) -> None:
+        """One listener more; see that there is a task that outlives the newcomers of all."""
+        self._accepting += 1
+        if not self._kept:
+            self._kept = True
+            self._nursery.start_soon(self._keep)
+
+    def _maybe_over(self) -> None:
+        if not self._accepting and not self._newcomers:
+            self._over.set()
+
+    async def _keep(self) -> None:
+        """Keep the nursery open as long as somebody without a task is served; cancelled, end them."""
+        try:
+            await self._over.wait()
+        finally:
+            for newcomer in list(self._newcomers):
+                newcomer.cut()
+
     async def _outbound(
         self,
+        client: Connected,
         name: str,
         stream: Stream,
         fixed: tuple[ServiceKey, int] | None,
         decision: captured.ToService | captured.PassThrough | captured.Refuse | None,
     ) -> None:
         worker = self._worker
-        with worker.client(name):
+        with client:
             if isinstance(decision, captured.Refuse):
                 self._refuse(stream, decision, SOURCE)
                 return
@@ -99,6 +153,7 @@ class Listeners:
 
     async def _inbound(
         self,
+        client: Connected,
         plain: socket.socket,
         address: str,
         targets: dict[int, Target],
@@ -106,7 +161,7 @@ class Listeners:
         contexts: Callable[[], tls.Contexts | None],
     ) -> None:
         worker = self._worker
-        with worker.client("inbound"):
+        with client:
             try:
                 decision = self._captured.inbound(plain, targets) if mode is not MtlsMode.STRICT else None
                 # Sidecars dial this listener itself: who dialled the app's port knows of none. Its TLS is the app's
@@ -183,6 +238,11 @@ class Listeners:
                 details=str(refused),
             )
         )
+
+
+async def _serve(client: Connected, serving: Coroutine[object, Any, None]) -> None:
+    with client:
+        await serving
 
 
 async def _speaks_tls(plain: socket.socket) -> bool:

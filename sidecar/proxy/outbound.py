@@ -156,6 +156,13 @@ async def declared_protocol(worker: Worker, key: ServiceKey, port: int) -> Proto
             await find(worker, key)
         except ProxyError:
             return Protocol.AUTO  # routing will ask again, and answer its client
+    return protocol_now(worker, key, port) or Protocol.AUTO
+
+
+def protocol_now(worker: Worker, key: ServiceKey, port: int) -> Protocol | None:
+    """The same without asking anybody; None for a service that is not known yet."""
+    if worker.snapshot.knows(key) is Known.UNKNOWN:
+        return None
     service = worker.snapshot.service(key)
     ports = service.ports if service is not None else ()
     return next((declared.protocol for declared in ports if declared.port == port), Protocol.AUTO)

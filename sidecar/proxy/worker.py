@@ -215,7 +215,7 @@ class Worker:
         await self.places.wait()
 
     def client(self, listener: str) -> "Connected":
-        """A client is connected to `listener` as long as the block of `with` lasts."""
+        """A client is connected to `listener` from now until the block of `with` is left, or `gone` is called."""
         return Connected(self, listener)
 
     def connected(self, listener: str, change: int) -> None:
@@ -309,9 +309,14 @@ class Connected:
     def __init__(self, worker: Worker, listener: str) -> None:
         self._worker = worker
         self._listener = listener
+        worker.connected(listener, 1)
+
+    def gone(self) -> None:
+        """It is connected no more."""
+        self._worker.connected(self._listener, -1)
 
     def __enter__(self) -> None:
-        self._worker.connected(self._listener, 1)
+        """See the class."""
 
     def __exit__(
         self, kind: type[BaseException] | None, problem: BaseException | None, trace: TracebackType | None
@@ -320,7 +325,7 @@ class Connected:
         try:
             return problem is not None and self._contained(problem)
         finally:
-            self._worker.connected(self._listener, -1)
+            self.gone()
 
     def _contained(self, problem: BaseException) -> bool:
         """Tell of a bug; True if there is nothing else. Raises what is left of a group."""

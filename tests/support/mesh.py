@@ -5,21 +5,23 @@ Nothing here opens a socket. Apps are functions from a request to what should ha
 """
 
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from random import Random
+from typing import Any
 
 import h11
 import trio
 
 from sidecar.model.bootstrap import NodeInfo
-from sidecar.model.clusters import ClusterKey, Endpoint, EndpointSet, Service, ServiceKey, ServicePort
+from sidecar.model.clusters import ClusterKey, Endpoint, EndpointSet, Protocol, Service, ServiceKey, ServicePort
 from sidecar.model.policies import TargetRef, TrafficPolicy, TrafficPolicyResource
 from sidecar.model.snapshot import Resource, Snapshot
 from sidecar.policy.outlier import Ejected
-from sidecar.proxy import connection
+from sidecar.proxy import connection, entry
+from sidecar.proxy.newcomer import Newcomer
 from sidecar.proxy.outbound import Outbound
-from sidecar.proxy.worker import Worker
+from sidecar.proxy.worker import Connected, Worker
 from sidecar.telemetry.observer import Observer, RequestDone, Tally
 from sidecar.transport.dial import MemoryDialer
 from sidecar.transport.memory import MemoryNetwork, MemoryStream
@@ -176,7 +178,11 @@ class Network(MemoryNetwork):
 
 
 class MemoryMesh:
-    """One outbound sidecar in front of apps, on virtual time. Use inside a nursery with an autojump clock."""
+    """One outbound sidecar in front of apps, on virtual time. Use inside a nursery with an autojump clock.
+
+    `found_out`: what its clients speak is found out, as behind a listener; on the fast path they are served without a
+    task then, as long as that goes (`proxy/newcomer.py`).
+    """
 
     def __init__(self, nursery: trio.Nursery, seed: int = 1) -> None:
         self.nursery = nursery
@@ -188,16 +194,42 @@ class MemoryMesh:
             node, MemoryDialer(self.network), self.told, Random(seed), trio.current_time, on_bug=self.bugs.append
         )
         self.apps: dict[str, App] = {}
+        self.found_out = False
+        self.newcomers: set[Newcomer] = set()
         nursery.start_soon(self.network.run)
         nursery.start_soon(self.worker.run)
         self.network.listen("proxy:1", self._accept)
 
     def _accept(self, stream: MemoryStream) -> None:
-        self.nursery.start_soon(self._serve, stream)
+        if not self.found_out or stream.peer.principal:
+            self.nursery.start_soon(self._serve, stream)
+        elif self.worker.fast_path:
+            newcomer = Newcomer(stream, self.worker, "outbound", None, Protocol.HTTP, self)
+            self.newcomers.add(newcomer)
+            newcomer.start()
+        else:
+            self.nursery.start_soon(self._serve_found, stream)
+
+    def begin(self, client: Connected, serving: Coroutine[object, Any, None]) -> None:
+        """As of `newcomer.Host`."""
+
+        async def serve() -> None:
+            with client:
+                await serving
+
+        self.nursery.start_soon(serve)
+
+    def forget(self, newcomer: Newcomer) -> None:
+        """As of `newcomer.Host`."""
+        self.newcomers.discard(newcomer)
 
     async def _serve(self, stream: MemoryStream) -> None:
         with self.worker.client("outbound"):
             await connection.serve(stream, lambda: Outbound(self.worker), self.worker)
+
+    async def _serve_found(self, stream: MemoryStream) -> None:
+        with self.worker.client("outbound"):
+            await (await entry.outbound(stream, self.worker, "outbound", None))
 
     def app(self, name: str, behave: Behaviour = ok) -> App:
         """Start an app; its address is `NAME:8080`."""

@@ -304,6 +304,7 @@ async def play(
     async with trio.open_nursery() as nursery:
         mesh = MemoryMesh(nursery)
         mesh.worker.fast_path = fast
+        mesh.found_out = True
         if set_up is not None:
             set_up(mesh)
         mesh.configure(backends, policy or TrafficPolicy(algorithm=Algorithm.ROUND_ROBIN), *more)
@@ -336,6 +337,7 @@ def at_rest(mesh: MemoryMesh) -> None:
     assert mesh.in_flight() == 0
     assert worker.connections == 0
     assert worker.lanes == set()
+    assert mesh.newcomers == set()
     assert len(worker.timer) == 0
     for pool in (worker.pool, worker.inbound_pool):
         assert pool._uses == {}
