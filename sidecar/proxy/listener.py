@@ -55,6 +55,7 @@ class Listeners:
         self._reactor = reactor
         self._nursery = nursery
         self._captured: Captured = redirected or NeverCaptured()
+        self._handshakes = trio.Lock()
         self._newcomers: set[Newcomer] = set()
         self._accepting = 0
         self._over = trio.Event()  # nobody accepts any more, and there are no newcomers
@@ -208,7 +209,7 @@ class Listeners:
             raise
         try:
             with trio.move_on_after(HANDSHAKE_S) as scope:
-                await stream.handshake()
+                await stream.handshake(self._handshakes)
             if scope.cancelled_caught:
                 raise tls.PeerRefused("handshake-timeout", f"no TLS handshake within {HANDSHAKE_S:g}s")
             principal = tls.peer_spiffe_id(stream.tls)

@@ -315,15 +315,24 @@ class TlsStream(EpollStream):
         """The TLS socket, for its certificates and names; never for I/O."""
         return self._tls
 
-    async def handshake(self) -> None:
+    async def handshake(self, turns: trio.Lock | None = None) -> None:
         """Complete the handshake; the caller bounds the time.
+
+        Args:
+            turns: Shared by handshakes of which one step is taken before everybody else has a turn: a step takes a
+                millisecond, and a burst of them would be what requests on kept connections wait for.
 
         Raises:
             StreamBroken: The peer left, or OpenSSL refused it (the peer was sent the alert).
         """
         while True:
             try:
-                self._tls.do_handshake()
+                if turns is None:
+                    self._tls.do_handshake()
+                else:
+                    async with turns:
+                        await trio.lowlevel.checkpoint()  # since the last step of any
+                        self._tls.do_handshake()
             except ssl.SSLWantReadError:
                 await trio.lowlevel.wait_task_rescheduled(self._readable())
             except ssl.SSLWantWriteError:
