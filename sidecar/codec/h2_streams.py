@@ -96,6 +96,11 @@ class Streams(ABC):
         self._pings: list[bytes] = []  # unanswered
         self._pings_sent = 0
 
+    def __del__(self) -> None:
+        # The library's connection holds methods of its own, and so itself: what it knows of its streams (2 KiB each)
+        # would wait for the collector, which a quiet process calls once in many minutes.
+        self._library.streams.clear()
+
     @property
     def over(self) -> str:
         """See `Mux`."""
