@@ -14,6 +14,7 @@ import trio
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.events import ConnectionTerminated, DataReceived, RequestReceived, ResponseReceived, StreamEnded, StreamReset
+from h2.exceptions import ProtocolError
 
 from bench.attacks.fast import BODY
 from bench.attacks.site import LOCAL
@@ -23,7 +24,8 @@ USES = 25  # requests on one connection of HTTP/1.1
 STREAMS = 500  # on one of HTTP/2
 ERRORS_KEPT = 20
 GET = b"GET /victim HTTP/1.1\r\nHost: fast.shop\r\n\r\n"
-BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError)
+# The last: the peer breaks HTTP/2, or has as many streams under way as it takes. Either is a problem of the request.
+BROKEN = (OSError, trio.BrokenResourceError, trio.ClosedResourceError, ProtocolError)
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,10 +126,10 @@ class _Connection:
     async def begin(self) -> _Waiting:
         """Send a request."""
         number = self._http.get_next_available_stream_id()
-        waiting = self._streams[number] = _Waiting()
-        self.used += 1
         fields = [(":method", "GET"), (":scheme", "http"), (":authority", "fast.shop"), (":path", "/victim")]
         self._http.send_headers(number, fields, end_stream=True)
+        waiting = self._streams[number] = _Waiting()
+        self.used += 1
         await self._stream.send_all(self._http.data_to_send())
         return waiting
 
