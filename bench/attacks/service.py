@@ -15,6 +15,9 @@ import trio
 from bench.attacks.site import LOCAL
 from tests.support.http2 import OK, PREFACE, Seen, Wire, data, settings
 
+# The kernel's buffer for what a connection's peer does not take yet. It would grow to 4 MiB each, and a thousand such
+# fill the TCP memory of the kernel that the sidecar and the victim share with the service here: all would stand still.
+SEND_BUFFER_BYTES = 512 * 1024
 KEPT_BYTES = 8 << 20  # of what reached it; floods may bring more, which is counted
 ANSWER = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok"
 
@@ -182,6 +185,7 @@ class Hostile:
             ports = []
             for kind in ("http1", "http2", "tcp"):
                 [listener] = await trio.open_tcp_listeners(0, host=LOCAL, backlog=4096)
+                listener.socket.setsockopt(trio.socket.SOL_SOCKET, trio.socket.SO_SNDBUF, SEND_BUFFER_BYTES)
                 ports.append(int(listener.socket.getsockname()[1]))
                 nursery.start_soon(trio.serve_listeners, partial(self._serve, kind), [listener])
             self.ports = (ports[0], ports[1], ports[2])

@@ -15,7 +15,7 @@ class Outcome:
 
     Attributes:
         notes: What the codecs counted meanwhile, by kind.
-        grown_kib: The sidecar's peak of resident memory above its base.
+        grown_kib: The sidecar's peak of resident memory above what it held before all.
         logged: Lines of the access log.
         parallel: The attacker's connections.
         seconds: The attack was told to last.
@@ -53,9 +53,12 @@ class Attack:
         expect: What is wrong with the outcome, in sentences.
         behaviours: The hostile service's.
         connections: At once, by whether it is the long run; None for what the scale says.
+        held: Requests that each connection keeps under way for long, over HTTP/2 when more than one; 0 for none. A long
+            run begins with as many of ordinary clients.
         units_per_s: 0 for what the scale says.
         once: One round for each connection.
         at_least_s, short_s: Seconds that a long run, a short run needs; 0 for what the scale says.
+        proof_s: Seconds that the truth table asks for; of the run that proves. 0 for what the scale says.
         more: Sections of the bootstrap file, by whether it is the long run.
         documents: Further resources, made from the hostile service's three ports.
     """
@@ -67,10 +70,12 @@ class Attack:
     expect: Expect = no_more
     behaviours: Behaviours = field(default_factory=Behaviours)
     connections: Callable[[bool], int] | None = None
+    held: int = 0
     units_per_s: float = 0.0
     once: bool = False
     at_least_s: float = 0.0
     short_s: float = 0.0
+    proof_s: float = 0.0
     more: Callable[[bool], Mapping[str, object]] | None = None
     documents: Callable[[int, int, int], tuple[dict[str, Any], ...]] | None = None
 
