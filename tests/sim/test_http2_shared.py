@@ -184,6 +184,27 @@ async def test_a_request_that_goaways_cut_off_again_and_again_is_not_lost_and_no
         nursery.cancel_scope.cancel()
 
 
+async def test_a_rush_on_a_service_that_takes_ten_requests_of_each_connection_loses_nothing(
+    autojump_clock: MockClock,
+) -> None:
+    async with trio.open_nursery() as nursery:
+        mesh = Http2Mesh(nursery)
+
+        async def takes_ten(call: Call) -> None:
+            await call.arrived()
+            await trio.sleep(0.02)
+            if call.number < 20:
+                await call.answer()
+            if call.number == 19:
+                call.peer.go_away(19)
+
+        app = mesh.http2("a", takes_ten)
+        mesh.configure(["a"])
+        assert statuses(await ask(mesh, 100, "POST", b"x")) == {200: 100}  # the last are cut off nine times
+        assert len(app.connections) == 10
+        nursery.cancel_scope.cancel()
+
+
 @pytest.mark.parametrize("how", ["reset", "closed"])
 async def test_a_post_that_may_have_been_taken_is_not(how: str, autojump_clock: MockClock) -> None:
     async with trio.open_nursery() as nursery:
