@@ -1,6 +1,7 @@
 """The attacks as one long run of `make prove`: an attack is a part, so that a stopped run goes on where it was."""
 
-from collections.abc import Iterator, Mapping
+import signal
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from random import Random
@@ -21,10 +22,15 @@ class Player:
         return [attack.name for attack in ATTACKS]
 
     def play(self, part: str, rng: Random) -> Mapping[str, int]:
-        """Play one in full length. Raises AssertionError with all that did not hold."""
+        """Play one in full length.
+
+        Raises AssertionError with all that did not hold, KeyboardInterrupt when SIGINT or SIGTERM came.
+        """
         del rng  # what an attack sends is always the same
         attack = named(part)
-        verdict = trio.run(one, attack, replace(LONG, seconds=max(LONG.seconds, attack.proof_s)))
+        verdict = trio.run(_one_unless_told, attack, replace(LONG, seconds=max(LONG.seconds, attack.proof_s)))
+        if verdict is None:
+            raise KeyboardInterrupt
         assert not verdict.complaints, f"{part}: {'; '.join(verdict.complaints)}"
         return {
             "victim's requests": verdict.samples,
@@ -61,3 +67,19 @@ async def one(attack: Attack, scale: Scale) -> Verdict:
     async with staged(attack, long=scale.timed) as stage:
         [verdict] = await stage.play([attack], scale)
     return verdict
+
+
+async def _one_unless_told(attack: Attack, scale: Scale) -> Verdict | None:
+    """`one`; None when SIGINT or SIGTERM came first. The processes that were started have ended either way."""
+    verdict: Verdict | None = None
+    with trio.open_signal_receiver(signal.SIGINT, signal.SIGTERM) as signals:
+        async with trio.open_nursery() as nursery:
+            nursery.start_soon(_cancel_when_told, signals, nursery.cancel_scope)
+            verdict = await one(attack, scale)
+            nursery.cancel_scope.cancel()
+    return verdict
+
+
+async def _cancel_when_told(signals: AsyncIterator[int], scope: trio.CancelScope) -> None:
+    await anext(signals)
+    scope.cancel()
