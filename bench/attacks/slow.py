@@ -399,7 +399,7 @@ SLOW = (
     Attack("10", "oversize", "431, 414; memory bounded", oversize, _at_most(256), _SIZED, units_per_s=2000,
            documents=_soon_idle),
     Attack("11", "slow-heads", "408 in 10 s", slow_heads, _at_most(64), connections=_many,
-           at_least_s=20, proof_s=120, more=_bounds),
+           held=1, at_least_s=20, proof_s=120, more=_bounds),
     Attack("11", "slow-bodies", "408 below 1 KiB/s", slow_bodies, _at_most(128), _DEAF, connections=_many,
            held=1, at_least_s=40, proof_s=120, more=_bounds),
     Attack("11", "slow-reads", "cut after 30 s without progress", slow_reads, _at_most(256), _SIZED,
