@@ -51,8 +51,8 @@ class FastPath(FastRequest):
             rest_s: For the first byte of a request, if there is none yet.
         """
         worker = self._worker
+        self._start(data)
         try:
-            self._start(data)
             if data:
                 self._next()
             elif worker.closing:
@@ -99,13 +99,13 @@ class FastPath(FastRequest):
         self._data = data
         self._phase = Phase.REST
         self._worker.lanes.add(self)
+        self._entry = self._worker.timer.join(self)
         self._stream.handle_with(self)
 
     def _stop(self) -> None:
         worker = self._worker
         worker.lanes.discard(self)
-        worker.timer.leave(self._entry)
-        self._entry = worker.timer.join(self)
+        worker.timer.leave(self._entry)  # nor does it hold us any more: each would keep the other
         self.due_s = math.inf
         self._stream.takeover()
 

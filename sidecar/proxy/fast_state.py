@@ -25,6 +25,7 @@ from sidecar.proxy.edits import from_afar
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.relay import too_slow
 from sidecar.proxy.side import FastSide
+from sidecar.proxy.timer import Entry
 from sidecar.proxy.upstream import UpstreamConnection
 from sidecar.proxy.worker import Worker
 from sidecar.routing.plan import ClusterPlan, RoutePlan
@@ -90,6 +91,8 @@ class FastState:
         "_tells_always", "_trace", "_worker", "due_s", "served",
     )  # fmt: skip
 
+    _entry: Entry  # in the worker's timer; set when it begins to serve
+
     # Set when a request begins, and not looked at before.
     _snapshot: Snapshot
     _plan: RoutePlan
@@ -117,7 +120,6 @@ class FastState:
         self._worker = worker
         self._ends_s = ends_s
         self._far = from_afar(stream.peer)
-        self._entry = worker.timer.join(self)
         self._task: trio.lowlevel.Task | None = None
         self._left: Left | None = None
         self._on_left: Callable[[], None] | None = None  # in the place of a task

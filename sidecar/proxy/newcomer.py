@@ -194,14 +194,15 @@ class Newcomer:
         stream.handle_with(self)
 
     def _wait(self, due_s: float) -> None:
+        timer = self._worker.timer
+        if self._entry.timed is None:
+            self._entry = timer.join(self)
         self.due_s = due_s
-        self._worker.timer.watch(self._entry, due_s)
+        timer.watch(self._entry, due_s)
 
     def _rest(self) -> None:
-        """Wait for nothing any more."""
-        timer = self._worker.timer
-        timer.leave(self._entry)
-        self._entry = timer.join(self)
+        """Wait for nothing any more. The timer's place does not hold us then: each would keep the other."""
+        self._worker.timer.leave(self._entry)
         self.due_s = math.inf
         self._worker.lanes.discard(self)
 

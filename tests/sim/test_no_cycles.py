@@ -20,7 +20,8 @@ from tests.support.http2 import PREFACE, data, rst, settings
 from tests.support.mesh import MemoryMesh
 
 OURS = ("HandOver", "_Run", "Upload", "Http2Downstream", "MuxLease", "Http1Downstream", "Http1Lease", "H2Server",
-        "MuxLink", "UpstreamConnection", "H1Client", "H1Server", "_Connection", "_Tunnel", "RawLease")  # fmt: skip
+        "MuxLink", "UpstreamConnection", "H1Client", "H1Server", "_Connection", "_Tunnel", "RawLease",
+        "FastPath", "Newcomer")  # fmt: skip
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
 Play = Callable[[MemoryMesh], Awaitable[None]]
 
