@@ -72,7 +72,9 @@ class Timer:
                 self._scope.deadline = due_s
 
     def leave(self, entry: Entry) -> None:
-        """Forget it."""
+        """Forget it. May be called twice."""
+        if entry.timed is None:
+            return
         entry.timed = None
         if entry.check_s == math.inf:
             return
