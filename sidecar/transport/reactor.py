@@ -22,11 +22,12 @@ import select
 import socket
 from collections import deque
 from collections.abc import Callable, Container
+from time import perf_counter
 from typing import Protocol
 
 import trio
 
-from sidecar.transport.trio_loop import MAX_WAIT_S, TrioLoop, hosted
+from sidecar.transport.trio_loop import TrioLoop, hosted
 
 MAX_EVENTS = 256  # a batch; what is left comes with the next
 # Written together. More would keep the first waiting: 16 requests take half a millisecond.
@@ -169,23 +170,14 @@ class Reactor:
         host.is_ready = False
         if self._events:  # it has handled its own since they were read
             self._events = [each for each in self._events if each[0] != loop.fd]
-        runnable, sleep_s = loop.runnable, loop.sleep_s
-        if wait_s < min(sleep_s(), MAX_WAIT_S):  # tasks are to run, or it wants to know whether all is quiet
-            self._turn(0 if self._is_due else wait_s)
-            if wait_s > 0 and runnable and not host.is_ready:
-                loop.wake()
-            return
-        wait_s = min(wait_s, MAX_WAIT_S)
+        until_s = perf_counter() + wait_s
         while True:
             self._turn(0 if self._is_due else wait_s)
-            if host.is_ready:
+            if host.is_ready or loop.runnable:
                 return
-            if runnable:
-                break
-            wait_s = min(sleep_s(), MAX_WAIT_S)
+            wait_s = min(until_s - perf_counter(), loop.sleep_s())
             if wait_s <= 0:
-                break
-        loop.wake()  # it would wait as long as it meant to before
+                return
 
     def _watch(self, fd: int) -> "_Host":
         host = self._host = _Host()

@@ -1,19 +1,19 @@
-"""trio's event loop from inside: what a guest must know who waits in its place, just before it would wait itself.
+"""trio's event loop from inside: a guest takes the place of the epoll in which trio waits.
 
-trio tells an instrument that it is going to wait, and for how long; it does not tell on what, nor whether somebody was
-woken meanwhile. Those are attributes of its runner without a promise, so they are read here only. Where they are not
-what we know (another trio, another system), or somebody else is the guest already, `look` says so, and the reactor
-waits in a task, as any other user of trio does: slower, the same to everybody else.
+What trio asks of its epoll goes on to the real one, but for the waiting: there the guest serves, until trio has an
+event, a task to run, or waits no longer. What that takes is attributes of trio's runner without a promise, so they are
+touched here only. Where they are not what we know (another trio, another system), or somebody else is the guest
+already, nobody is hosted, and the reactor waits in a task, as any other user of trio does: slower, the same to
+everybody else.
 """
 
+import select
 from collections.abc import Callable, Iterator, Sized
 from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol
 
 import trio
 
-MAX_WAIT_S = 60.0  # epoll(7) knows no infinity of ours; waking once a minute costs nothing
 _taken: trio.lowlevel.RunVar[bool] = trio.lowlevel.RunVar("taken", False)
 
 
@@ -24,40 +24,36 @@ class Guest(Protocol):
         """Serve for at most `wait_s`, and return as soon as trio has something to do."""
 
 
-@dataclass(frozen=True, slots=True)
 class TrioLoop:
-    """The loop of this run.
+    """What trio takes for its epoll, while a guest is hosted.
 
     Attributes:
-        fd: Readable when trio has an event to handle: its own epoll's descriptor.
+        fd: Readable when trio has an event to handle: the real epoll's descriptor.
         runnable: Tasks that are to run now.
-        sleep_s: Seconds until the next deadline, 0 or less when it is over, at most infinity.
-        wake: Make trio's next wait end at once.
+        sleep_s: Seconds until the next deadline, 0 or less when it is over.
     """
 
-    fd: int
-    runnable: Sized
-    sleep_s: Callable[[], float]
-    wake: Callable[[], None]
-
-
-class Hosting(trio.abc.Instrument):
-    """A guest in trio's loop."""
-
-    def __init__(self, guest: Guest, loop: TrioLoop) -> None:
-        self._guest, self._loop = guest, loop
+    def __init__(self, guest: Guest, epoll: select.epoll, runnable: Sized, sleep_s: Callable[[], float]) -> None:
+        self._guest = guest
+        self.sleep_s = sleep_s
         self._error: BaseException | None = None
         self._failed = trio.Event()
+        self.real = epoll
+        self.fd = epoll.fileno()
+        self.runnable = runnable
+        self.register, self.modify, self.unregister = epoll.register, epoll.modify, epoll.unregister
+        self.close = epoll.close
 
-    def before_io_wait(self, timeout: float) -> None:
-        """As of `trio.abc.Instrument`; what the guest raises is for `wait`, trio would only forget the guest."""
+    def poll(self, timeout: float, maxevents: int) -> list[tuple[int, int]]:
+        """As of `select.epoll`. What the guest raises is for `wait`: it is no fault of trio's."""
         if self._error is None:
             try:
-                self._guest.serve(self._loop, timeout)
+                self._guest.serve(self, timeout)
             except BaseException as exc:
                 self._error = exc
                 self._failed.set()
-                self._loop.wake()
+            timeout = 0
+        return self.real.poll(timeout, maxevents)
 
     async def wait(self) -> NoReturn:
         """Until cancelled, or until the guest fails: its error."""
@@ -67,40 +63,33 @@ class Hosting(trio.abc.Instrument):
 
 
 @contextmanager
-def hosted(guest: Guest) -> Iterator[Hosting | None]:
-    """Let `guest` serve whenever trio would wait, for the time of the block; None: this trio does not host it."""
-    loop = None if _taken.get() else _look()
-    if loop is None:
+def hosted(guest: Guest) -> Iterator[TrioLoop | None]:
+    """Let `guest` serve whenever trio waits, for the time of the block; None: this trio does not host it."""
+    found = None if _taken.get() else _look(guest)
+    if found is None:
         yield None
         return
-    hosting = Hosting(guest, loop)
+    manager, loop = found
     _taken.set(True)
-    trio.lowlevel.add_instrument(hosting)
+    manager._epoll = loop  # noqa: SLF001 - see the module's text
     try:
-        yield hosting
+        yield loop
     finally:
-        trio.lowlevel.remove_instrument(hosting)
+        manager._epoll = loop.real  # noqa: SLF001
         _taken.set(False)
 
 
-def _look() -> TrioLoop | None:
+def _look(guest: Guest) -> tuple[Any, TrioLoop] | None:
+    """What waits for trio's events, and what is to be put into it."""
     try:
         from trio._core._run import GLOBAL_RUN_CONTEXT
 
         runner = GLOBAL_RUN_CONTEXT.runner
-        fd, runnable = runner.io_manager._epoll.fileno(), runner.runq  # noqa: SLF001
+        manager: Any = runner.io_manager
+        epoll = manager._epoll  # noqa: SLF001
         next_deadline, sleep_s = runner.deadlines.next_deadline, runner.clock.deadline_to_sleep_time
         sleep_s(next_deadline())
+        loop = TrioLoop(guest, epoll, runner.runq, lambda: sleep_s(next_deadline()))
     except (ImportError, AttributeError, TypeError):
         return None
-    token = trio.lowlevel.current_trio_token()
-    return TrioLoop(
-        fd=fd,
-        runnable=runnable,
-        sleep_s=lambda: sleep_s(next_deadline()),
-        wake=lambda: token.run_sync_soon(_nothing, idempotent=True),
-    )
-
-
-def _nothing() -> None:
-    pass
+    return (manager, loop) if isinstance(epoll, select.epoll) else None
