@@ -58,7 +58,7 @@ class Scale:
 # What an attack takes is there within seconds, and attacks that wait for a bound of the sidecar have their own time;
 # where the truth table asks for longer, the attack says so (`Attack.proof_s`). The idle 99th percentile is of 250
 # requests.
-LONG = Scale(seconds=15.0, idle_s=5.0, connections=10, units_per_s=500.0, rate=50.0, timed=True)
+LONG = Scale(seconds=10.0, idle_s=5.0, connections=10, units_per_s=500.0, rate=50.0, timed=True)
 SHORT = Scale(seconds=1.5, idle_s=0.2, connections=3, units_per_s=1500.0, rate=20.0, timed=False)
 
 

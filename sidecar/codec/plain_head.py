@@ -205,12 +205,18 @@ def _framed(request: PlainRequest, noted: dict[bytes, bytes]) -> str:
     coding = noted.get(b"transfer-encoding")
     if coding is not None:
         request.content_length, request.chunked = None, True
-        return "framing" if length is not None or coding.lower() != b"chunked" else ""
+        return "framing" if length is not None or not _as_usual(request.kept, b"transfer-encoding", b"chunked") else ""
     if length is not None:
-        if DIGITS.fullmatch(length) is None or len(length) > LENGTH_MAX_DIGITS:
+        plain = DIGITS.fullmatch(length) is not None and len(length) <= LENGTH_MAX_DIGITS
+        if not plain or not _as_usual(request.kept, b"content-length", b"%d" % int(length)):
             return "framing"
         request.content_length = int(length)
     return ""
+
+
+def _as_usual(kept: bytes, name: bytes, value: bytes) -> bool:
+    """The line goes on as it came, so what it says must be spelt as everybody does: no tab, no zero in front."""
+    return b"\r\n%b: %b\r\n" % (name, value) in kept.lower()
 
 
 def plain_response(data: bytes, acts: "ResponseActs", method: bytes) -> PlainResponse | str:
@@ -337,6 +343,9 @@ class ResponseActs:
         """What a line not seen before says."""
         name, _, value = line[2:].partition(b":")
         found = self._read(name.lower(), value.strip(b" \t"))
+        if found is not None and found[0] in (Fact.LENGTH, Fact.CHUNKED):  # it goes on as it came: see `_as_usual`
+            usual = b" %d" % found[1] if found[0] is Fact.LENGTH else b" chunked"
+            found = found if value.lower() == usual else (Fact.LEAVE, 0)
         if len(line) <= LINE_MAX_BYTES:
             if len(self.facts) >= LINES_MAX:
                 self.facts.clear()

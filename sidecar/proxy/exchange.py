@@ -374,6 +374,7 @@ class _Run:
             client.cut_short()
             return
         client.close_after()
+        self.patience.begin()  # what ended the request does not end its reply
         with trio.move_on_after(REPLY_S) as scope:
             try:
                 if begun:  # gRPC says in its trailers how a call ended

@@ -60,6 +60,7 @@ class Listeners:
         self._accepting = 0
         self._over = trio.Event()  # nobody accepts any more, and there are no newcomers
         self._kept = False
+        self._cut = False  # nobody is served without a task any more
 
     async def outbound(self, name: str, sock: socket.socket, fixed: tuple[ServiceKey, int] | None) -> None:
         """Serve an outbound listener for ever. Owns `sock`."""
@@ -75,6 +76,8 @@ class Listeners:
                     newcomer = Newcomer(stream, worker, name, fixed, protocol, self)
                     self._newcomers.add(newcomer)
                     newcomer.start()
+                    if self._cut:
+                        newcomer.cut()
                     return
             self._nursery.start_soon(self._outbound, worker.client(name), name, stream, fixed, decision, name=task)
 
@@ -129,6 +132,7 @@ class Listeners:
         try:
             await self._over.wait()
         finally:
+            self._cut = True
             for newcomer in list(self._newcomers):
                 newcomer.cut()
 

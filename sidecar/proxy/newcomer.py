@@ -126,7 +126,10 @@ class Newcomer:
         """The worker's word that connections at rest are to end: one that has said nothing yet is."""
         self.on_readable()  # not over a request that has come meanwhile
         if self in self._worker.lanes:
-            self._end()
+            if self._data:
+                self._give(Kind.UNDECIDED)  # too little to tell what it is; a task looks once more
+            else:
+                self._end()
 
     def cut(self) -> None:
         """End now, whatever is under way."""
@@ -165,7 +168,11 @@ class Newcomer:
         else:
             if over is Over.IDLE:
                 worker.observer.limit_reached("idle")
-            self._end()
+            stream.write(b"")
+            if stream.queued_bytes:  # of the last answer: the client is slow, not gone
+                self._begin(_last_bytes(stream, worker))
+            else:
+                self._end()
 
     def _give(self, kind: Kind) -> None:
         """It is for a task: other bytes than HTTP/1, or none in time."""

@@ -111,6 +111,7 @@ class EpollStream(Stream):
         """See `Stream`."""
         if self._put:
             data, self._put = self._put + data, b""
+            self._silent = False
         if self._queue or self._closed or self._failure or not data:
             return super().write(data)
         try:
@@ -125,13 +126,11 @@ class EpollStream(Stream):
         data, handler = self._put, self._handler
         if not data or self._closed:
             return
-        self._put = b""
         if self._silent and self._fd in spoken:
-            if handler is not None:
-                handler.on_stale()
-            else:
-                self.close()
-        elif not self.write(data) and handler is not None:
+            self._void()
+            return
+        self._put, self._silent = b"", False
+        if not self.write(data) and handler is not None:
             handler.on_blocked()
 
     def resume(self) -> None:
@@ -141,14 +140,50 @@ class EpollStream(Stream):
 
     def try_read(self) -> bytes | None:
         """See `Stream`. Without its calls: this is asked at each event."""
-        if self._failure or self._closed:
-            return super().try_read()
+        if self._failure or self._closed or self._silent:
+            return self._read_unasked() if self._silent else super().try_read()
         try:
             return self._receive(self.read_bytes)
         except BlockingIOError:
             return None
         except OSError as exc:
             raise self._fail(exc) from None
+
+    @property
+    def settled(self) -> bool:
+        """See `Stream`."""
+        return not self._put and super().settled
+
+    def _read_unasked(self) -> bytes | None:
+        """A read while something waits to be written to a silent peer: what comes now was not asked for.
+
+        It must not pass for the answer to a request that goes out behind it.
+        """
+        try:
+            data = Stream.try_read(self)
+        except StreamBroken:
+            self._void()
+            raise
+        if data is not None:
+            self._void()
+            raise StreamBroken("the peer spoke before it was asked")
+        return None
+
+    def _void(self) -> None:
+        """The peer of whom silence was asked has spoken, or left: nothing is written."""
+        self._put, self._silent = b"", False
+        if self._handler is not None:
+            self._handler.on_stale()
+        else:
+            self.close()
+
+    def _was_void(self) -> bool:
+        """In the reactor's turn: something waits for silence, and is void now."""
+        try:
+            self._read_unasked()
+        except StreamBroken:
+            return True
+        return False
 
     def _recv(self) -> bytes | None:
         try:
@@ -182,6 +217,8 @@ class EpollStream(Stream):
 
     def on_ready(self, events: int) -> None:
         """The reactor's turn."""
+        if self._silent and self._was_void():
+            return
         if events == _READ and self._handler is not None and self._reader is None:  # nearly always; see `on_event`
             self._handler.on_readable()
             return
@@ -245,7 +282,7 @@ class EpollStream(Stream):
     def _shut(self, *, abort: bool) -> None:
         if self._put and not abort and not self._closed:
             self.write(b"")
-        self._put = b""
+        self._put, self._silent = b"", False
         super()._shut(abort=abort)
 
     def _release(self, *, abort: bool) -> None:
@@ -343,7 +380,9 @@ class TlsStream(EpollStream):
             else:
                 return
 
-    try_read = Stream.try_read
+    def try_read(self) -> bytes | None:
+        """See `Stream`."""
+        return self._read_unasked() if self._silent else Stream.try_read(self)
 
     def _recv(self) -> bytes | None:
         try:
@@ -374,7 +413,7 @@ class TlsStream(EpollStream):
 
     def on_ready(self, events: int) -> None:
         """The reactor's turn; also from the ready queue, when decrypted bytes wait."""
-        if self._closed:
+        if self._closed or (self._silent and self._was_void()):
             return
         if events == _READ and not self._write_wants_read and self._handler is not None and self._reader is None:
             self._handler.on_readable()

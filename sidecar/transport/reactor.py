@@ -94,7 +94,9 @@ class Reactor:
         return len(self._sources) - (self._host is not None)
 
     def register(self, fd: int, source: Source, events: int) -> None:
-        """Watch `fd` for `events` until `unregister`."""
+        """Watch `fd` for `events` until `unregister`. After the end of `run` nothing is heard any more."""
+        if self._epoll.closed:
+            return
         self._epoll.register(fd, events)
         self._sources[fd] = source
 
@@ -124,7 +126,7 @@ class Reactor:
             return False
         self._puts.append(stream)
         if len(self._puts) >= MAX_PUTS:
-            self._write({fd for fd, _ in self._epoll.poll(0, MAX_EVENTS)})
+            self._write(self._spoken(self._epoll.poll(0, MAX_EVENTS)))
         elif len(self._puts) == 1 and self._host is None:  # a guest has its turn when the tasks have had theirs
             self._epoll.modify(self._bell, select.EPOLLOUT | select.EPOLLONESHOT)
         return True
@@ -188,7 +190,7 @@ class Reactor:
         """Give everybody a turn who has something to do, after at most `wait_s` without."""
         events = self._events or self._epoll.poll(wait_s, MAX_EVENTS)
         self._turning = True
-        sources, puts = self._sources, self._puts
+        sources = self._sources
         self._events = []
         waiting, self._ready = self._ready, deque()
         for fd, happened in events:
@@ -198,18 +200,18 @@ class Reactor:
                     source.on_ready(happened)
                 except Exception as exc:
                     self._crashed(source, exc)
-                if len(puts) >= MAX_PUTS:
-                    self._write({fd for fd, _ in self._epoll.poll(0, MAX_EVENTS)})
+                if len(self._puts) >= MAX_PUTS:
+                    self._write(self._spoken(self._epoll.poll(0, MAX_EVENTS)))
         for source in waiting:
             try:
                 source.on_ready(0)
             except Exception as exc:
                 self._crashed(source, exc)
         self._close_buried()
-        if puts:
+        if self._puts:
             # What has happened since is the next turn's; it also tells which of the peers are silent still.
             self._events = self._epoll.poll(0, MAX_EVENTS)
-            self._write({fd for fd, _ in self._events})
+            self._write(self._spoken(self._events))
         self._turning = False
 
     def _write(self, spoken: Container[int]) -> None:
@@ -220,8 +222,12 @@ class Reactor:
                 stream.write_put(spoken)
             except Exception as exc:
                 self._crashed(stream, exc)
-        puts.clear()
-        self._puts = puts
+
+    def _spoken(self, events: list[tuple[int, int]]) -> Container[int]:
+        """The descriptors with an event, of which `events` are all, or as many as were asked for."""
+        if len(events) >= MAX_EVENTS:
+            events = self._epoll.poll(0, len(self._sources) + 1)
+        return {fd for fd, _ in events}
 
     def _close_buried(self) -> None:
         for sock in self._graves:

@@ -81,6 +81,7 @@ class Stream:
         "_queue",
         "_reader",
         "_reads",
+        "_told",
         "_writer",
         "peer",
         "queued_bytes",
@@ -101,6 +102,7 @@ class Stream:
         self._closed = False
         self._eof_due = False
         self._reads = 0
+        self._told = False  # by `interrupt`, while a task is in `receive`
         self._emptied = False  # by the last `receive`, and nothing was told since: another try would find nothing
 
     # What an implementation provides.
@@ -230,12 +232,15 @@ class Stream:
             Interrupted: By `interrupt`, while it waited.
         """
         self._reads += 1
+        self._told = False
         if self._reads >= READS_PER_TURN:
             self._reads = 0
             await trio.lowlevel.checkpoint()
         data = None if self._emptied and not (self._failure or self._closed) else self.try_read()
         while data is None:
             self._reads = 0
+            if self._told:  # while it was not waiting yet, or any more
+                raise Interrupted
             await trio.lowlevel.wait_task_rescheduled(self._readable())
             data = self.try_read()
         self._emptied = self._short_is_all and 0 < len(data) < self.read_bytes
@@ -244,6 +249,7 @@ class Stream:
 
     def interrupt(self) -> None:
         """End the wait of the task that waits in `receive`, if one does."""
+        self._told = True
         task, self._reader = self._reader, None
         if task is not None:
             trio.lowlevel.reschedule(task, outcome.Error(Interrupted()))

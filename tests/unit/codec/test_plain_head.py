@@ -94,6 +94,13 @@ REQUESTS = {
     request(b"Content-Length: 3, 3"): "framing",
     request(b"Content-Length: 0x3"): "framing",
     request(b"Content-Length: " + b"1" * 19): "framing",
+    # It would go on as it came, and an app may read it otherwise.
+    request(b"Content-Length: 003"): "framing",
+    request(b"Content-Length:\t3"): "framing",
+    request(b"Content-Length: 3 "): "framing",
+    request(b"Content-Length:3"): "framing",
+    request(b"Transfer-Encoding:\tchunked"): "framing",
+    request(b"Transfer-Encoding: chunked\t"): "framing",
 }
 
 
@@ -109,14 +116,14 @@ def test_what_is_kept_noted_and_dropped() -> None:
         b"Accept:  */* ", b"COOKIE: a", b"Keep-Alive: 5", b"x-mesh-untouched: 1", b"X-Mesh-Timeout-Ms:\t70 ",
         b"Cookie: b",
         b"traceparent: 00-1", b"connection:  Keep-Alive,TE ", b"TE: Trailers", b"X-Request-ID: 7",
-        b"Content-Length: 003",
+        b"Content-LENGTH: 3",
         b"X_Forwarded-Client_Cert: By=x", b"X-Forwarded-For: 1.2.3.4", b"Contribution: 1", b"Teapot: 2", b"Prosody: 3",
     )  # fmt: skip
     near, afar = (plain_request(raw + b"body", acts(), far=far) for far in (False, True))
     assert isinstance(near, PlainRequest)
     assert isinstance(afar, PlainRequest)
     kept = request(
-        b"Accept:  */* ", b"COOKIE: a", b"Cookie: b", b"X-Request-ID: 7", b"Content-Length: 003",
+        b"Accept:  */* ", b"COOKIE: a", b"Cookie: b", b"X-Request-ID: 7", b"Content-LENGTH: 3",
         b"X-Forwarded-For: 1.2.3.4", b"Contribution: 1", b"Teapot: 2", b"Prosody: 3",
     )  # fmt: skip
     assert near.kept + b"\r\n" == kept
