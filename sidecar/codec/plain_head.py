@@ -344,8 +344,8 @@ class ResponseActs:
         name, _, value = line[2:].partition(b":")
         found = self._read(name.lower(), value.strip(b" \t"))
         if found is not None and found[0] in (Fact.LENGTH, Fact.CHUNKED):  # it goes on as it came: see `_as_usual`
-            usual = b" %d" % found[1] if found[0] is Fact.LENGTH else b" chunked"
-            found = found if value.lower() == usual else (Fact.LEAVE, 0)
+            text = b"%d" % found[1] if found[0] is Fact.LENGTH else b"chunked"
+            found = found if _as_usual(line + b"\r\n", name.lower(), text) else (Fact.LEAVE, 0)
         if len(line) <= LINE_MAX_BYTES:
             if len(self.facts) >= LINES_MAX:
                 self.facts.clear()
