@@ -69,8 +69,12 @@ class MemoryNetwork:
             self._wake = trio.Event()
             waiting, self._ready = self._ready, deque()
             for stream in waiting:
-                stream.on_turn()
+                self.turn(stream)
             await trio.lowlevel.checkpoint()
+
+    def turn(self, stream: "MemoryStream") -> None:
+        """Tell one stream's owner. What a handler raises ends `run`; a subclass may take it otherwise."""
+        stream.on_turn()
 
     def announce(self, stream: "MemoryStream") -> None:
         """Give `stream` a turn soon."""

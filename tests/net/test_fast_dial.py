@@ -38,7 +38,7 @@ def refusing() -> Iterator[HostPort]:
 
 
 @contextmanager
-def deaf() -> Iterator[HostPort]:
+def full_listener() -> Iterator[socket.socket]:
     """A listener whose queue is full: the kernel drops what asks for a connection."""
     with socket.socket() as listener, socket.socket() as one, socket.socket() as other:
         listener.bind(("127.0.0.1", 0))
@@ -46,6 +46,13 @@ def deaf() -> Iterator[HostPort]:
         for client in (one, other):
             client.setblocking(False)
             client.connect_ex(listener.getsockname())
+        yield listener
+
+
+@contextmanager
+def deaf() -> Iterator[HostPort]:
+    """The address of one."""
+    with full_listener() as listener:
         yield HostPort(*listener.getsockname())
 
 
@@ -146,12 +153,7 @@ async def test_who_accepts_late_is_asked() -> None:
     """The kernel asks again after a second; until then there is room."""
 
     async def play(fast: bool) -> Outcome:
-        with socket.socket() as listener, socket.socket() as one, socket.socket() as other:
-            listener.bind(("127.0.0.1", 0))
-            listener.listen(0)
-            for client in (one, other):
-                client.setblocking(False)
-                client.connect_ex(listener.getsockname())
+        with full_listener() as listener:
             address = HostPort(*listener.getsockname())
             async with world(fast, address, policy=TrafficPolicy(timeouts=Timeouts(connect_s=4.0))) as made:
                 with trio.fail_after(PATIENCE_S):

@@ -4,7 +4,7 @@ Nothing here opens a socket. Apps are functions from a request to what should ha
 (requests that reached an app, what observers were told) is kept as plain lists.
 """
 
-from collections import Counter, deque
+from collections import Counter
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
 from random import Random
@@ -165,16 +165,6 @@ class Network(MemoryNetwork):
         except Exception as exc:
             self._on_bug(exc)
             stream.crash()
-
-    async def run(self) -> None:
-        """See `MemoryNetwork`."""
-        while True:
-            await self._wake.wait()
-            self._wake = trio.Event()
-            waiting, self._ready = self._ready, deque()
-            for stream in waiting:
-                self.turn(stream)
-            await trio.lowlevel.checkpoint()
 
 
 class MemoryMesh:
