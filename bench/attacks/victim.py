@@ -95,14 +95,14 @@ class _Http2:
     def __init__(self, port: int, nursery: trio.Nursery) -> None:
         self._port = port
         self._nursery = nursery
-        self._now: _Connection | None = None
+        self._now: Http2Connection | None = None
         self._turn = trio.Lock()
 
     async def get(self) -> str:
         """One request; what was wrong with the answer."""
         async with self._turn:
             if self._now is None or self._now.used >= STREAMS or self._now.over:
-                self._now = _Connection(await trio.open_tcp_stream(LOCAL, self._port))
+                self._now = Http2Connection(await trio.open_tcp_stream(LOCAL, self._port))
                 self._nursery.start_soon(self._now.read)
             connection = self._now
             waiting = await connection.begin()
@@ -114,11 +114,14 @@ class _Http2:
         return ""
 
 
-class _Connection:
-    def __init__(self, stream: trio.SocketStream) -> None:
+class Http2Connection:
+    """A connection that requests share. `read` has to run meanwhile."""
+
+    def __init__(self, stream: trio.abc.Stream) -> None:
         self.used = 0
         self.over = False
         self._stream = stream
+        self._sending = trio.Lock()  # a request and what the reader has to acknowledge can come together
         self._http = H2Connection(H2Configuration(client_side=True))
         self._http.initiate_connection()
         self._streams: dict[int, _Waiting] = {}
@@ -130,8 +133,13 @@ class _Connection:
         self._http.send_headers(number, fields, end_stream=True)
         waiting = self._streams[number] = _Waiting()
         self.used += 1
-        await self._stream.send_all(self._http.data_to_send())
+        await self._send()
         return waiting
+
+    async def _send(self) -> None:
+        async with self._sending:
+            if out := self._http.data_to_send():
+                await self._stream.send_all(out)
 
     async def read(self) -> None:
         """Until all its streams have ended after its last one, or the connection does."""
@@ -143,8 +151,7 @@ class _Connection:
                     break
                 for event in self._http.receive_data(piece):
                     self._event(event)
-                if out := self._http.data_to_send():
-                    await self._stream.send_all(out)
+                await self._send()
         except BROKEN as exc:
             problem = f"the connection broke: {exc}"
         finally:

@@ -9,6 +9,7 @@ import pytest
 import trio
 
 from sidecar.transport.reactor import Reactor
+from sidecar.transport.trio_loop import MAX_TASKS
 
 PATIENCE_S = 5.0
 EXCHANGES = 200
@@ -120,6 +121,50 @@ async def test_a_task_that_a_handler_wakes_runs_at_once() -> None:
         with trio.fail_after(PATIENCE_S):
             await woken.wait()
         one.close()
+
+
+async def test_a_handler_waits_for_some_tasks_only_however_many_are_to_run() -> None:
+    ran: list[int] = []
+    before: list[int] = []
+    reactor = Reactor(no_bug)
+    one = Answerer(reactor, lambda: before.append(len(ran)))
+    start = trio.Event()
+
+    async def task(number: int) -> None:
+        await start.wait()
+        ran.append(number)
+        if number == 0:
+            one.there.send(b"?")
+
+    async with running(reactor):
+        async with trio.open_nursery() as nursery:
+            for number in range(1000):
+                nursery.start_soon(task, number)
+            await trio.testing.wait_all_tasks_blocked()
+            start.set()
+        assert sorted(ran) == list(range(1000))
+        assert before[0] - ran.index(0) <= 2 * MAX_TASKS
+        one.close()
+
+
+async def test_tasks_that_wait_for_their_turn_when_the_reactor_ends_run_all_the_same() -> None:
+    ran: list[int] = []
+    reactor = Reactor(no_bug)
+    start = trio.Event()
+
+    async def task(number: int, scope: trio.CancelScope) -> None:
+        await start.wait()
+        ran.append(number)
+        scope.cancel()
+
+    with trio.fail_after(PATIENCE_S):
+        async with trio.open_nursery() as tasks, trio.open_nursery() as others:
+            others.start_soon(reactor.run)
+            for number in range(1000):
+                tasks.start_soon(task, number, others.cancel_scope)
+            await trio.testing.wait_all_tasks_blocked()
+            start.set()
+    assert sorted(ran) == list(range(1000))
 
 
 async def test_a_deadline_that_a_handler_brings_forward_is_met() -> None:
