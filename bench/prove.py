@@ -137,6 +137,12 @@ PROOFS: tuple[Run, ...] = (
         "tests.interop.h2load:prove",
         "2 runs of 100,000 requests",
     ),
+    Whole(
+        "full-path",
+        "with the fast path switched off all is the same to everybody: the end-to-end and interoperability tests",
+        "tests.e2e.full_path:prove",
+        "two folders of tests; 6 minutes",
+    ),
     InParts(
         "differential",
         "h11, llhttp (Node), nginx and Envoy read what the sidecar accepts and forwards as it does itself",
@@ -153,7 +159,7 @@ PROOFS: tuple[Run, ...] = (
         "attacks",
         "an attack on a process costs others no error and little time, and all that it took comes back",
         "bench.attacks.proof:prove",
-        "43 attacks, 20 to 120 s each; 45 minutes",
+        "43 attacks, 10 to 120 s each; 30 minutes",
     ),
     InParts(
         "guided-fuzz",
