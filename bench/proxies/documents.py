@@ -8,6 +8,7 @@ from typing import Any
 from bench import mesh
 
 RULES_A_ROUTE = 16  # Gateway API's limit for one HTTPRoute
+_DOCUMENTS_A_FILE = 63  # a thousand routes, half a megabyte; a file may have one
 FILE = "mesh.yaml"
 Document = dict[str, Any]
 
@@ -21,14 +22,22 @@ def write_folder(folder: Path, port: int, *, routes: int = mesh.ROUTES, inbound:
     """
     folder.mkdir()
     (folder / FILE).write_text(text(port, routes=routes, inbound=inbound))
+    write_others(folder, port, routes)
+
+
+def write_others(folder: Path, port: int, routes: int) -> None:
+    """Write the routes that have no room in FILE."""
+    others = [*_routes(mesh.make_routes(routes), port)][:-_DOCUMENTS_A_FILE]
+    for number, start in enumerate(range(0, len(others), _DOCUMENTS_A_FILE)):
+        (folder / f"routes-{number}.yaml").write_text(_joined(others[start : start + _DOCUMENTS_A_FILE]))
 
 
 def text(
     port: int, *, routes: int = mesh.ROUTES, inbound: int | None = None, protocol: str = "auto", turn: int = 0
 ) -> str:
-    """The resources as one file; see `write_folder` and mesh.make_routes."""
-    documents = [*_workloads(port, inbound, protocol), *_routes(mesh.make_routes(routes, turn), port)]
-    return _joined(documents)
+    """FILE's resources: the endpoints, and as many of the last routes as have room; see mesh.make_routes."""
+    last = [*_routes(mesh.make_routes(routes, turn), port)][-_DOCUMENTS_A_FILE:]
+    return _joined([*_workloads(port, inbound, protocol), *last])
 
 
 def opaque_text(port: int) -> str:

@@ -165,7 +165,7 @@ def _virtual_host(site: Site, turn: int) -> Config:
     return {
         "name": host,
         "domains": domains,
-        "routes": [_route(route) for route in mesh.make_routes(site.scenario.routes, turn)],
+        "routes": [_route(route) for route in mesh.make_routes(site.scenario.routes, turn)] or [_any_route()],
     }
 
 

@@ -10,7 +10,7 @@ from bench import mesh
 from bench.compare import checkout
 from bench.identities import Authority, Door
 from bench.process import Process
-from bench.proxies.documents import FILE, text
+from bench.proxies.documents import FILE, text, write_others
 from bench.proxies.site import Site
 from bench.scenarios import FAST, FULL, Kind, Log, Scenario
 
@@ -34,6 +34,7 @@ class Sidecar:
         self._file = folder / "mesh.d" / FILE
         self._file.parent.mkdir()
         self._file.write_text(self._documents[0])
+        write_others(self._file.parent, site.port, scenario.routes)
         authority = Authority() if scenario.has_door else None
         sections: Sections = {}
         if authority is not None:

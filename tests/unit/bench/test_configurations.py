@@ -37,8 +37,8 @@ def manager(resources: Config) -> Config:
     return found
 
 
-def envoy_routes() -> list[Config]:
-    routes: list[Config] = manager(envoy())["route_config"]["virtual_hosts"][0]["routes"]
+def envoy_routes(scenario: Scenario = SCENARIO) -> list[Config]:
+    routes: list[Config] = manager(envoy(scenario))["route_config"]["virtual_hosts"][0]["routes"]
     return routes
 
 
@@ -49,6 +49,14 @@ def test_a_hundred_routes_of_which_three_match_by_header() -> None:
     assert [route.header for route in routes[:3]] == [mesh.CANARY_HEADER] * 3
     assert all(route.header is None and dict(route.weights) == {"v1": 90, "v2": 10} for route in routes[3:])
     assert {len(addresses) for addresses in mesh.ENDPOINTS.values()} == {3}
+
+
+def test_without_routes_envoy_too_sends_everything_to_the_service_as_a_whole() -> None:
+    [route] = envoy_routes(replace(SCENARIO, routes=0))
+
+    assert route["match"] == {"prefix": "/"}
+    shares = {each["name"]: each["weight"] for each in route["route"]["weighted_clusters"]["clusters"]}
+    assert shares == {version: len(addresses) for version, addresses in mesh.ENDPOINTS.items()}
 
 
 def test_envoy_has_the_routes_in_order_of_precedence() -> None:
@@ -102,15 +110,16 @@ def test_envoy_durations_keep_milliseconds_and_no_limit_is_zero() -> None:
     assert [seconds(value) for value in (0.025, 15.0, None)] == ["0.025s", "15s", "0s"]
 
 
-def test_our_folder_is_valid_and_holds_the_same_routes(tmp_path: Path) -> None:
-    write_folder(tmp_path / "mesh.d", PORT)
+@pytest.mark.parametrize("count", [0, 100, 1000, 5000])
+def test_our_folder_is_valid_and_holds_the_same_routes(tmp_path: Path, count: int) -> None:
+    write_folder(tmp_path / "mesh.d", PORT, routes=count)
     snapshot, warnings = load_static_folder(tmp_path / "mesh.d", mesh=False)
     resources = snapshot.resources.values()
 
     assert warnings == []
     routes = [resource.body for resource in resources if isinstance(resource.body, HttpRoute)]
-    assert sum(len(route.rules) for route in routes) == 100
-    assert max(len(route.rules) for route in routes) <= RULES_A_ROUTE
+    assert sum(len(route.rules) for route in routes) == count
+    assert all(len(route.rules) <= RULES_A_ROUTE for route in routes)
     sets = {r.body.service.name: r.body for r in resources if isinstance(r.body, EndpointSet)}
     assert {name: len(found.endpoints) for name, found in sets.items()} == {"orders": 6, "orders-v1": 3, "orders-v2": 3}
     assert all(isinstance(endpoint.hop, Plain) for endpoint in sets["orders"].endpoints)
