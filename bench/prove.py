@@ -143,6 +143,12 @@ PROOFS: tuple[Run, ...] = (
         "tests.e2e.full_path:prove",
         "two folders of tests; 6 minutes",
     ),
+    Whole(
+        "schedules",
+        "the attempts machine and its policies keep their rules under random faults on virtual time",
+        "tests.sim.schedules:prove",
+        "10,000 schedules of 500 requests; 4 minutes",
+    ),
     InParts(
         "differential",
         "h11, llhttp (Node), nginx and Envoy read what the sidecar accepts and forwards as it does itself",

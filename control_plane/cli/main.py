@@ -12,7 +12,7 @@ import typer
 
 import sidecar
 from control_plane.cli.arguments import hoisted
-from control_plane.cli.commands import certs, explain, health, resources, tokens, traffic, validate
+from control_plane.cli.commands import certs, explain, health, resources, sim, tokens, traffic, validate
 from control_plane.cli.complaint import run
 from control_plane.cli.session import DEFAULT_SERVER, Session
 
@@ -57,6 +57,7 @@ app.command("check")(health.check)
 app.command("status")(health.status)
 app.command("apply")(resources.apply)
 app.command("validate")(validate.validate)
+app.command("sim")(sim.sim)
 app.command("get")(resources.get)
 app.command("delete")(resources.delete)
 app.add_typer(traffic.app, name="traffic")

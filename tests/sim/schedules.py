@@ -1,0 +1,238 @@
+"""Random scenarios, and what must hold in every one of them whatever the policies and the faults.
+
+The rules are written down again here, as a reader of the documents would, and not asked of the code under test.
+"""
+
+from collections import Counter, defaultdict
+from dataclasses import replace
+from multiprocessing import Pool
+from random import Random
+
+from bench.progress import Say
+from sidecar.model.policies import (
+    Algorithm,
+    Backoff,
+    BudgetPolicy,
+    Ejection,
+    Limits,
+    Retries,
+    Timeouts,
+    TrafficPolicy,
+)
+from sidecar.policy.attempts import Exchange
+from sidecar.sim.record import Asked, Record
+from sidecar.sim.scenario import ClientSpec, Fault, Kind, Latency, Scenario, ServiceSpec
+from sidecar.sim.world import World
+
+PROVEN = 10_000
+CORES = 2
+SECONDS = 6.0
+RATE_PER_S = 90.0  # more than 500 requests each
+_EPSILON_S = 1e-6
+SAFE = frozenset({b"GET", b"PUT"})  # of those that are asked here
+
+
+class BrokenError(AssertionError):
+    """A rule that did not hold, and when."""
+
+
+class Rules(Record):
+    """Looks at each thing as it happens. Raises BrokenError."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.began: dict[Exchange, float] = {}
+        self.ended: Counter[Exchange] = Counter()
+        self.arrived: dict[Exchange, set[str]] = defaultdict(set)
+        self.answers = 0
+        self._requests: dict[object, list[float]] = defaultdict(list)
+        self._retries: dict[object, list[float]] = defaultdict(list)
+
+    def on_begin(self, service: str, exchange: Exchange, now_s: float) -> None:
+        super().on_begin(service, exchange, now_s)
+        self.began[exchange] = now_s
+        if exchange.over is None:
+            self._requests[exchange.cluster].append(now_s)
+        most = exchange.policy.limits.requests
+        _expect(exchange.cluster.in_flight <= most, f"{exchange.cluster.in_flight} in flight, {most} allowed", now_s)
+
+    def on_pick(self, exchange: Exchange, endpoint: str, now_s: float) -> None:
+        cluster, chosen, policy = exchange.cluster, exchange.current, exchange.policy
+        assert chosen is not None
+        before = exchange.tried[:-1]
+        passing = [each for each in cluster.present if each.ejected_until_s <= now_s]
+        untried = [each for each in passing if each not in before]
+        panic = not passing or (len(passing) == 1 and passing[0].failures >= policy.ejection.consecutive_failures)
+        if chosen not in passing:
+            _expect(panic or not untried, f"{endpoint} is ejected, and was chosen", now_s)
+        elif chosen in before:
+            _expect(not untried, f"{endpoint} was tried already, and others were not", now_s)
+        _expect(exchange.attempt <= 1 + policy.retries.attempts, f"try {exchange.attempt}", now_s)
+        if exchange.ends_at_s is not None:
+            _expect(now_s < exchange.ends_at_s, "a try after the request's end", now_s)
+        out, count = len(cluster.present) - len(passing), len(cluster.present)
+        most = max(1, count * policy.ejection.max_percent // 100) if count > 1 else 0
+        _expect(out <= most, f"{out} of {count} are ejected", now_s)
+        if policy.algorithm is Algorithm.LEAST_REQUEST and len(passing) == 2 and not before and not panic:
+            other = passing[0] if chosen is passing[1] else passing[1]
+            _expect(chosen.in_flight - 1 <= other.in_flight, f"{endpoint} is the busier of the two", now_s)
+
+    def on_arrival(self, exchange: Exchange, endpoint: str, now_s: float) -> None:
+        there = self.arrived[exchange]
+        there.add(endpoint)
+        if exchange.method not in SAFE:
+            _expect(len(there) == 1, f"a {exchange.method.decode()} reached {sorted(there)}", now_s)
+
+    def on_retry(self, exchange: Exchange, now_s: float) -> None:
+        budget = exchange.policy.retries.budget
+        retries, requests = self._retries[exchange.cluster], self._requests[exchange.cluster]
+        retries.append(now_s)
+        since_s = now_s - budget.interval_s + 0.001  # it counts in milliseconds
+        made = sum(at_s >= since_s for at_s in retries)
+        allowed = sum(at_s >= since_s for at_s in requests) * budget.percent / 100.0
+        allowed += budget.min_per_second * budget.interval_s
+        _expect(made <= allowed + _EPSILON_S, f"{made} retries, {allowed:.1f} allowed", now_s)
+
+    def on_end(self, exchange: Exchange, now_s: float) -> None:
+        self.ended[exchange] += 1
+        request_s = exchange.policy.timeouts.request_s
+        if request_s:
+            took_s = now_s - self.began[exchange]
+            _expect(took_s <= request_s + _EPSILON_S, f"a request of {request_s} s took {took_s:.3f} s", now_s)
+        if exchange.ends_at_s is not None:
+            _expect(now_s <= exchange.ends_at_s + _EPSILON_S, "a request ended after its end", now_s)
+
+    def on_answer(self, asked: Asked) -> None:
+        super().on_answer(asked)
+        self.answers += 1
+
+    def at_rest(self, world: World) -> None:
+        """After the run: everything has ended once, and nothing is held."""
+        now_s = world.timeline.now_s
+        _expect(not self.unfinished, f"{self.unfinished} requests have no answer", now_s)
+        _expect(set(self.ended) == set(self.began), "a request has not ended", now_s)
+        _expect(set(self.ended.values()) <= {1}, "a request ended twice", now_s)
+        for caller in world.callers.values():
+            for cluster in caller.live.clusters.values():
+                _expect(cluster.in_flight == 0, f"{cluster.in_flight} are in flight at {cluster.key}", now_s)
+                for live in cluster.endpoints.values():
+                    _expect(live.in_flight == 0, f"{live.in_flight} are in flight at {live.endpoint.id}", now_s)
+
+
+def _expect(holds: bool, sentence: str, now_s: float) -> None:
+    if not holds:
+        raise BrokenError(f"at {now_s:.3f} s: {sentence}")
+
+
+def schedule(seed: int) -> Scenario:
+    """A scenario drawn from a seed: small services, tight policies, two to five faults at once."""
+    rng = Random(f"schedule {seed}")
+    services = {"back": _service("back", rng, ())}
+    if rng.random() < 0.3:
+        services["front"] = replace(_service("front", rng, ("back",)), endpoints=rng.randint(1, 2))
+    entry = "front" if "front" in services else "back"
+    share = rng.uniform(0.3, 0.7)
+    clients = {
+        "reader": ClientSpec(
+            name="reader",
+            calls=entry,
+            rate_per_s=RATE_PER_S * share,
+            method=rng.choice((b"GET", b"PUT")),
+            instances=rng.randint(1, 2),
+        ),
+        "writer": ClientSpec(name="writer", calls=entry, rate_per_s=RATE_PER_S * (1 - share), method=b"POST"),
+    }
+    names = [f"{each.name}-{number}" for each in services.values() for number in range(1, each.endpoints + 1)]
+    return Scenario(
+        name="random",
+        about="",
+        seed=seed,
+        duration_s=SECONDS,
+        network_s=rng.choice((0.0005, 0.005)),
+        services=services,
+        clients=clients,
+        faults=tuple(_fault(names, rng) for _ in range(rng.randint(2, 5))),
+    )
+
+
+def _service(name: str, rng: Random, calls: tuple[str, ...]) -> ServiceSpec:
+    p50_s = rng.choice((0.002, 0.02, 0.08))
+    return ServiceSpec(
+        name=name,
+        endpoints=rng.randint(1, 5),
+        latency=Latency(p50_s, p50_s * rng.choice((1.0, 4.0))),
+        capacity=rng.choice((2, 8, 100)),
+        queue=rng.choice((0, 5, 100)),
+        calls=calls,
+        policy=_policy(rng),
+    )
+
+
+def _policy(rng: Random) -> TrafficPolicy:
+    request_s = rng.choice((0.1, 0.5, 2.0))
+    return TrafficPolicy(
+        timeouts=Timeouts(
+            request_s=request_s, per_try_s=rng.choice((None, request_s / 3)), connect_s=rng.choice((0.05, 1.0))
+        ),
+        retries=Retries(
+            attempts=rng.randint(0, 3),
+            backoff=Backoff(base_s=0.01, max_s=rng.choice((0.01, 0.1))),
+            budget=BudgetPolicy(
+                percent=rng.choice((0.0, 10.0, 50.0)),
+                interval_s=rng.choice((1.0, 3.0)),
+                min_per_second=rng.choice((0.0, 1.0, 10.0)),
+            ),
+        ),
+        algorithm=rng.choice((*Algorithm, Algorithm.LEAST_REQUEST)),
+        ejection=Ejection(
+            consecutive_failures=rng.randint(1, 4),
+            base_s=rng.choice((0.2, 1.0)),
+            max_s=5.0,
+            max_percent=rng.choice((0, 34, 34, 60)),
+        ),
+        limits=Limits(requests=rng.choice((4, 20, 1024))),
+    )
+
+
+def _fault(names: list[str], rng: Random) -> Fault:
+    kind = rng.choice([kind for kind in Kind if kind is not Kind.LOAD] + [Kind.LOAD])
+    from_s = rng.uniform(0.0, SECONDS - 1.0)
+    whom = rng.choice(("reader", "writer")) if kind is Kind.LOAD else ""
+    amounts = {Kind.SLOW: rng.choice((5.0, 50.0)), Kind.LOAD: 3.0}
+    return Fault(
+        kind=kind,
+        whom=(whom,) if whom else tuple(rng.sample(names, rng.randint(1, len(names)))),
+        from_s=from_s,
+        until_s=from_s + rng.uniform(0.2, 4.0),
+        amount=amounts.get(kind, rng.choice((0.2, 0.7, 1.0))),
+        status=rng.choice((500, 503)),
+        period_s=rng.choice((0.0, 0.0, 0.3)),
+    )
+
+
+def play(seed: int) -> Rules:
+    """One schedule, under all rules. Raises BrokenError."""
+    rules = Rules()
+    scenario = schedule(seed)
+    world = World(scenario, {}, seed, rules)
+    world.run()
+    rules.at_rest(world)
+    return rules
+
+
+def _requests(seed: int) -> int:
+    try:
+        return len(play(seed).asked)
+    except BrokenError as broken:
+        raise BrokenError(f"seed {seed}: {broken}") from None
+
+
+def prove(say: Say) -> str:
+    """PROVEN schedules; the figure for the ledger. Raises BrokenError."""
+    total = 0
+    with Pool(CORES) as pool:
+        for number, count in enumerate(pool.imap_unordered(_requests, range(PROVEN), chunksize=20), 1):
+            total += count
+            if number % 1000 == 0:
+                say(f"{number:,} of {PROVEN:,} schedules")
+    return f"{PROVEN:,} schedules of {total / PROVEN:,.0f} requests: every rule held"

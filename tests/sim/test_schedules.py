@@ -1,0 +1,84 @@
+"""The machine and its policies under random faults: the rules hold, and each planted mistake is found by them."""
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import pytest
+
+from sidecar.model.policies import Retries
+from sidecar.policy import attempts, budget, deadline, limits, outlier, retry
+from tests.sim import schedules
+from tests.sim.schedules import BrokenError, play
+
+SCHEDULES = 200  # `make prove` plays ten thousand
+WITHIN = 1_000  # seeds until a mistake has to be found
+
+
+def test_every_rule_holds() -> None:
+    counts = [len(play(seed).asked) for seed in range(SCHEDULES)]
+    assert sum(counts) / len(counts) >= 500
+
+
+def test_the_same_seed_is_the_same_run() -> None:
+    for seed in range(10):
+        first, second = play(seed), play(seed)
+        assert first.tried == second.tried
+        assert first.asked == second.asked
+        assert first.out == second.out
+
+
+def _of(function: Callable[..., Any], change: Callable[..., Any]) -> Callable[..., Any]:
+    """`function` with its result given to `change`, and its arguments."""
+
+    def changed(*args: Any, **words: Any) -> Any:
+        return change(function(*args, **words), *args, **words)
+
+    return changed
+
+
+def _more_attempts(*args: Any, policy: Retries, attempt: int, **words: Any) -> object:
+    return _worth(*args, policy=policy, attempt=min(attempt, 1), **words)
+
+
+_worth = retry.worth_another_try
+_all_of: Callable[..., Sequence[object]] = lambda endpoints, *_: [each for each in endpoints if each.endpoint.ready]  # noqa: E731
+
+MISTAKES: dict[str, tuple[object, str, object]] = {
+    "budget: always there": (budget, "take_retry", lambda *_: True),
+    "budget: every request counts twice": (
+        budget,
+        "note_request",
+        _of(budget.note_request, lambda _, live, *__: live.slots[-1].__setitem__(1, live.slots[-1][1] + 1)),
+    ),
+    "retry: a POST is safe": (retry, "IDEMPOTENT_METHODS", retry.IDEMPOTENT_METHODS | {b"POST"}),
+    "retry: attempts are not counted": (retry, "worth_another_try", _more_attempts),
+    "outlier: nobody is out": (outlier, "passing", _all_of),
+    "outlier: everybody may be ejected": (outlier, "_may_eject", lambda *_: True),
+    "limits: none": (limits, "admit", lambda *_: True),
+    "limits: one more": (limits, "admit", lambda cluster, policy: cluster.in_flight <= policy.requests),
+    "deadline: twice as long": (
+        deadline,
+        "ends_at",
+        _of(deadline.ends_at, lambda end_s, _, __, now_s, **___: None if end_s is None else 2 * end_s - now_s),
+    ),
+    "deadline: a try goes on": (
+        deadline,
+        "try_limit_s",
+        _of(deadline.try_limit_s, lambda end_s, *_: None if end_s is None else end_s + 1.0),
+    ),
+    "attempts: tried ones again": (attempts, "_not_last", lambda passing, _last: passing),
+    "attempts: the cluster's count is kept": (attempts, "finish", lambda _: None),
+}
+
+
+@pytest.mark.parametrize("name", MISTAKES)
+def test_a_planted_mistake_is_found(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    module, attribute, wrong = MISTAKES[name]
+    monkeypatch.setattr(module, attribute, wrong)
+    with pytest.raises(BrokenError):
+        _play_many()
+
+
+def _play_many() -> None:
+    for seed in range(WITHIN):
+        schedules.play(seed)
