@@ -9,7 +9,7 @@ from html import escape
 from sidecar.sim.measures import by_second
 from sidecar.sim.report import Played, seconds
 
-_WIDTH, _LEFT, _RIGHT, _PANEL, _GAP, _TOP, _BOTTOM = 880, 70, 20, 120, 44, 84, 40
+_WIDTH, _LEFT, _RIGHT, _PANEL, _GAP, _TOP, _BOTTOM = 880, 70, 20, 120, 44, 96, 24
 _COLOURS = ("#2f6fde", "#c4602a", "#1a7f5a", "#8a4fbf", "#b3303f", "#5f7380", "#94790f", "#0e7c86", "#3d3d3d")
 
 
