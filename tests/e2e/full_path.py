@@ -20,7 +20,7 @@ TIMEOUT_S = 1800.0  # they take some minutes
 def prove(say: Say) -> str:
     """Play them; the figure for the ledger. Raises AssertionError with what pytest says of the failures."""
     say("the tests of " + " and ".join(FOLDERS))
-    argv = [sys.executable, "-m", "pytest", "-q", "--no-header", "-p", "no:cacheprovider", *FOLDERS]
+    argv = [sys.executable, "-m", "pytest", "-q", "--no-header", *FOLDERS]
     environment = {**os.environ, "SIDECAR_FAST_PATH": "false"}
     done = subprocess.run(
         argv, cwd=ROOT, env=environment, capture_output=True, text=True, timeout=TIMEOUT_S, check=False
