@@ -29,6 +29,7 @@ CORES = 2
 SECONDS = 6.0
 RATE_PER_S = 90.0  # more than 500 requests each
 _EPSILON_S = 1e-6
+_ROUNDED_S = 0.001  # the budget counts in milliseconds
 SAFE = frozenset({b"GET", b"PUT"})  # of those that are asked here
 
 
@@ -87,9 +88,9 @@ class Rules(Record):
         budget = exchange.policy.retries.budget
         retries, requests = self._retries[exchange.cluster], self._requests[exchange.cluster]
         retries.append(now_s)
-        since_s = now_s - budget.interval_s + 0.001  # it counts in milliseconds
-        made = sum(at_s >= since_s for at_s in retries)
-        allowed = sum(at_s >= since_s for at_s in requests) * budget.percent / 100.0
+        since_s = now_s - budget.interval_s
+        made = sum(at_s >= since_s + _ROUNDED_S for at_s in retries)
+        allowed = sum(at_s >= since_s - _ROUNDED_S for at_s in requests) * budget.percent / 100.0
         allowed += budget.min_per_second * budget.interval_s
         _expect(made <= allowed + _EPSILON_S, f"{made} retries, {allowed:.1f} allowed", now_s)
 
