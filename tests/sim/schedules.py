@@ -68,6 +68,7 @@ class Rules(Record):
             _expect(panic or not untried, f"{endpoint} is ejected, and was chosen", now_s)
         elif chosen in before:
             _expect(not untried, f"{endpoint} was tried already, and others were not", now_s)
+            _expect(chosen is not before[-1] or len(passing) == 1, f"{endpoint} has just failed", now_s)
         _expect(exchange.attempt <= 1 + policy.retries.attempts, f"try {exchange.attempt}", now_s)
         if exchange.ends_at_s is not None:
             _expect(now_s < exchange.ends_at_s, "a try after the request's end", now_s)
