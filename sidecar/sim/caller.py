@@ -29,7 +29,6 @@ class Destination:
     """A service as its callers know it."""
 
     def __init__(self, name: str, servers: Sequence[Server], policy: TrafficPolicy) -> None:
-        self.name = name
         self.key = ClusterKey(ServiceKey("sim", name), PORT)
         self.servers = {server.name: server for server in servers}
         self.endpoints = tuple(Endpoint(id=server.name, service_port=PORT, host="sim", port=PORT) for server in servers)

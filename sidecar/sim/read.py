@@ -33,6 +33,12 @@ MAX_RATE_PER_S, MAX_TIMES = 100_000.0, 10_000.0
 MAX_CAPACITY = 100_000
 METHODS = ("GET", "HEAD", "PUT", "DELETE", "POST", "PATCH")
 _MIN_PERIOD_S = 0.01
+_SAYS = {  # the fields that a kind of fault has for itself
+    Kind.SLOW: ("times",),
+    Kind.LOAD: ("times",),
+    Kind.ERRORS: ("percent", "status"),
+    Kind.RESETS: ("percent",),
+}
 _OF_CLIENT = frozenset({Measure.SUCCESS, Measure.P50, Measure.P99})
 _OF_SERVICE = frozenset({Measure.AMPLIFICATION, Measure.WASTED})
 _IN_SECONDS = frozenset({Measure.P50, Measure.P99, Measure.EJECT, Measure.RECOVER})
@@ -120,13 +126,13 @@ class _Reader:
             found[label.label()] = read(name, entry)
         return found
 
-    def _listed(self, field: str, at_most: int, read: Callable[[Node], T | None]) -> list[T]:
+    def _listed(self, field: str, at_most: int, read: Callable[[Node], T]) -> list[T]:
         node = self._got.get(field)
         items = node.items() if node is not None else []
         if node is not None and len(items) > at_most:
             node.complain(f"has {len(items)} entries; at most {at_most} are allowed")
             return []
-        return [made for made in map(read, items) if made is not None]
+        return [*map(read, items)]
 
     # Services and clients
 
@@ -210,20 +216,19 @@ class _Reader:
             got.node.complain(f"from ({from_s:g}s) must be before until ({until_s:g}s)")
         return from_s, until_s
 
-    def _fault(self, node: Node) -> Fault | None:
+    def _fault(self, node: Node) -> Fault:
         got = node.fields("kind", "whom", "from", "until", "times", "percent", "status", "every")
         kind = got.need("kind", "what goes wrong").choice(Kind)
         from_s, until_s = self._span(got, math.inf)
+        says = _SAYS.get(kind, ())
         amount = 1.0
-        if kind in (Kind.SLOW, Kind.LOAD):
+        if "times" in says:
             amount = got.need("times", "how many times as much").number(0.001, MAX_TIMES)
-        elif kind in (Kind.ERRORS, Kind.RESETS):
+        elif "percent" in says:
             amount = got.need("percent", "of the requests").number(0, 100) / 100.0
-        allowed = {Kind.SLOW: {"times"}, Kind.LOAD: {"times"}, Kind.ERRORS: {"percent", "status"}}.get(kind, set())
-        allowed = {"percent"} if kind is Kind.RESETS else allowed
-        for name in {"times", "percent", "status"} - allowed:
+        for name in ("times", "percent", "status"):
             extra = got.get(name)
-            if extra is not None:
+            if extra is not None and name not in says:
                 extra.complain_at_key(f"says nothing of {kind.value}")
         return Fault(
             kind=kind,
@@ -259,7 +264,7 @@ class _Reader:
     def _an_endpoint(self) -> str:
         return f"{next(iter(self._services), 'orders')}-1"
 
-    def _expectation(self, node: Node) -> Expectation | None:
+    def _expectation(self, node: Node) -> Expectation:
         got = node.fields("measure", "of", "from", "until", "atLeast", "atMost")
         measure = got.need("measure", "what is measured").choice(Measure)
         of = got.need("of", "whose")

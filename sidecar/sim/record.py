@@ -11,7 +11,7 @@ from sidecar.policy.attempts import Exchange
 
 
 class Asked(NamedTuple):
-    """A request of a client that has ended. `status` is what it got; `denied` why there was no further try, or ""."""
+    """What a client got for a request: `status`, 0 for no answer; `denied`: why there was no further try, or ""."""
 
     client: str
     at_s: float
@@ -55,7 +55,7 @@ class Record:
 
     Attributes:
         requests: By service, when each request to it began, whoever asked.
-        unfinished: Requests of clients that have not ended.
+        unfinished: Requests of clients that nothing had ended when everything else had.
     """
 
     asked: list[Asked] = field(default_factory=list)

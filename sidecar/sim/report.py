@@ -103,21 +103,14 @@ def curves(played: Played) -> list[tuple[str, str, str, str]]:
     """For each client and variant: who, which, a curve over time, and what its highest mark is."""
     found = []
     for client in played.scenario.clients:
-        for variant, record in played.records.items():
-            told = by_second(played.scenario, record, client)
-            failed = [each.failed / each.requests if each.requests else 0.0 for each in told]
-            slowest = [each.p99_s or 0.0 for each in told]
+        told = {name: by_second(played.scenario, record, client) for name, record in played.records.items()}
+        highest = max((each.p99_s or 0.0 for one in told.values() for each in one), default=0.0)  # to be compared
+        for variant, one in told.items():
+            failed = [each.failed / each.requests if each.requests else 0.0 for each in one]
+            slowest = [each.p99_s or 0.0 for each in one]
             found.append((client, f"failed, {variant}", curve(failed, 1.0), "100 %"))
-            found.append(
-                (client, f"p99, {variant}", curve(slowest, _highest(played, client)), seconds(_highest(played, client)))
-            )
+            found.append((client, f"p99, {variant}", curve(slowest, highest), seconds(highest)))
     return found
-
-
-def _highest(played: Played, client: str) -> float:
-    """The largest p99 of a second under any of the variants, so that curves can be compared."""
-    every = (by_second(played.scenario, record, client) for record in played.records.values())
-    return max((each.p99_s or 0.0 for told in every for each in told), default=0.0)
 
 
 def curve(marks: Sequence[float], highest: float) -> str:

@@ -96,11 +96,6 @@ class Server:
         """Nothing comes through, in either direction."""
         return bool(self._faults) and self._now(Kind.PARTITION) is not None
 
-    @property
-    def is_idle(self) -> bool:
-        """It has nothing to do."""
-        return not self._busy and not self._waiting
-
     def take(self, arrival: Arrival) -> None:
         """A request came."""
         if self._faults:

@@ -31,6 +31,8 @@ class World:
         self.callers: dict[str, Caller] = {}
         self.destinations: dict[str, Destination] = {}
         self._seed = seed
+        self._open: dict[int, tuple[str, float]] = {}  # by number: whose, since when
+        self._number = 0
         for name, spec in scenario.services.items():
             servers = []
             for number in range(1, spec.endpoints + 1):
@@ -44,8 +46,12 @@ class World:
             self._start(client)
 
     def run(self) -> Record:
-        """Until the last request that came in time has ended; what nothing bounds stays unfinished."""
+        """Until the last request that came in time has ended. What nothing bounds has no answer then: status 0."""
         self.timeline.run_out()
+        ends_s = max(self.timeline.now_s, self.scenario.duration_s)
+        for client, at_s in self._open.values():
+            self.record.on_answer(Asked(client, at_s, ends_s - at_s, 0, 0, ""))
+        self.record.unfinished = len(self._open)
         return self.record
 
     def _rng(self, name: str) -> Random:
@@ -77,7 +83,6 @@ class World:
         turn = 0
 
         def next_one() -> None:
-            nonlocal turn
             rate_per_s = client.rate_per_s * _times(faults, self.timeline.now_s)
             at_s = self.timeline.now_s + rng.expovariate(rate_per_s)
             if at_s < self.scenario.duration_s:
@@ -87,14 +92,15 @@ class World:
             nonlocal turn
             caller = instances[turn % len(instances)]
             turn += 1
-            self.record.unfinished += 1
-            caller.ask(client.calls, client.method, None, partial(self._answered, client.name, self.timeline.now_s))
+            self._number += 1
+            self._open[self._number] = (client.name, self.timeline.now_s)
+            caller.ask(client.calls, client.method, None, partial(self._answered, self._number))
             next_one()
 
         next_one()
 
-    def _answered(self, client: str, at_s: float, status: int, tries: int, denied: str) -> None:
-        self.record.unfinished -= 1
+    def _answered(self, number: int, status: int, tries: int, denied: str) -> None:
+        client, at_s = self._open.pop(number)
         self.record.on_answer(Asked(client, at_s, self.timeline.now_s - at_s, status, tries, denied))
 
 

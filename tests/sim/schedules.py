@@ -20,7 +20,7 @@ from sidecar.model.policies import (
     TrafficPolicy,
 )
 from sidecar.policy.attempts import Exchange
-from sidecar.sim.record import Asked, Record
+from sidecar.sim.record import Record
 from sidecar.sim.scenario import ClientSpec, Fault, Kind, Latency, Scenario, ServiceSpec
 from sidecar.sim.world import World
 
@@ -45,7 +45,6 @@ class Rules(Record):
         self.began: dict[Exchange, float] = {}
         self.ended: Counter[Exchange] = Counter()
         self.arrived: dict[Exchange, set[str]] = defaultdict(set)
-        self.answers = 0
         self._requests: dict[object, list[float]] = defaultdict(list)
         self._retries: dict[object, list[float]] = defaultdict(list)
 
@@ -103,10 +102,6 @@ class Rules(Record):
             _expect(took_s <= request_s + _EPSILON_S, f"a request of {request_s} s took {took_s:.3f} s", now_s)
         if exchange.ends_at_s is not None:
             _expect(now_s <= exchange.ends_at_s + _EPSILON_S, "a request ended after its end", now_s)
-
-    def on_answer(self, asked: Asked) -> None:
-        super().on_answer(asked)
-        self.answers += 1
 
     def at_rest(self, world: World) -> None:
         """After the run: everything has ended once, and nothing is held."""

@@ -5,6 +5,7 @@ from typing import Any
 
 import pytest
 
+from sidecar.model.live import EndpointLive
 from sidecar.model.policies import Retries
 from sidecar.policy import attempts, budget, deadline, limits, outlier, retry
 from tests.sim import schedules
@@ -41,7 +42,11 @@ def _more_attempts(*args: Any, policy: Retries, attempt: int, **words: Any) -> o
 
 
 _worth = retry.worth_another_try
-_all_of: Callable[..., Sequence[object]] = lambda endpoints, *_: [each for each in endpoints if each.endpoint.ready]  # noqa: E731
+
+
+def _all_ready(endpoints: Sequence[EndpointLive], *_: object) -> Sequence[EndpointLive]:
+    return [each for each in endpoints if each.endpoint.ready]
+
 
 MISTAKES: dict[str, tuple[object, str, object]] = {
     "budget: always there": (budget, "take_retry", lambda *_: True),
@@ -52,7 +57,7 @@ MISTAKES: dict[str, tuple[object, str, object]] = {
     ),
     "retry: a POST is safe": (retry, "IDEMPOTENT_METHODS", retry.IDEMPOTENT_METHODS | {b"POST"}),
     "retry: attempts are not counted": (retry, "worth_another_try", _more_attempts),
-    "outlier: nobody is out": (outlier, "passing", _all_of),
+    "outlier: nobody is out": (outlier, "passing", _all_ready),
     "outlier: everybody may be ejected": (outlier, "_may_eject", lambda *_: True),
     "limits: none": (limits, "admit", lambda *_: True),
     "limits: one more": (limits, "admit", lambda cluster, policy: cluster.in_flight <= policy.requests),

@@ -1,19 +1,27 @@
 """`meshctl sim`: play a scenario with the mesh's own policies on virtual time, and say what came of it. Offline."""
 
 import sys
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from control_plane.cli.complaint import USAGE, Complaint
-from control_plane.cli.output import Column, Output, print_json, print_table
+from control_plane.cli.output import Column, print_json, print_table
 
 if TYPE_CHECKING:
     from sidecar.sim.report import Played
     from sidecar.sim.scenario import Scenario
 
 MAX_SEEDS = 10_000
+
+
+class Form(StrEnum):
+    """How a run is told."""
+
+    TABLE = "table"
+    JSON = "json"
 
 
 def sim(
@@ -24,14 +32,14 @@ def sim(
     ] = 1,
     own_only: Annotated[bool, typer.Option("--own-only", help="Without the variants.")] = False,
     svg: Annotated[Path | None, typer.Option(metavar="FILE", help="Draw it too.")] = None,
-    output: Annotated[Output, typer.Option("--output", "-o", help="table or json.")] = Output.TABLE,
+    output: Annotated[Form, typer.Option("--output", "-o", help="How to print one run.")] = Form.TABLE,
 ) -> None:
     """Play a scenario: the real policies, simulated services, one seed for one run.
 
     Status 1 when something that the scenario expects did not hold.
     """
-    if output not in (Output.TABLE, Output.JSON):
-        raise Complaint(f"-o {output.value} is not for this command", hint="give table or json", status=USAGE)
+    if seeds > 1 and (svg is not None or output is Form.JSON):
+        raise Complaint("--svg and -o json are of one run", hint="leave --seeds out", status=USAGE)
     made = _read(scenario)
     first = made.seed if seed is None else seed
     if seeds > 1:
@@ -40,7 +48,7 @@ def sim(
     played = _play(made, first, own_only=own_only)
     if svg is not None:
         _write(svg, played)
-    if output is Output.JSON:
+    if output is Form.JSON:
         print_json(_document(played))
     else:
         _tell(played)

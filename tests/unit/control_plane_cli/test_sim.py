@@ -110,4 +110,6 @@ def test_wrong_files_are_told(tmp_path: Path, small: Path, capsys: pytest.Captur
     assert "none.yaml: No such file or directory" in capsys.readouterr().err
     assert main(["sim", str(small), "-o", "name"]) == 2
     small.write_text(SMALL)
+    assert main(["sim", str(small), "--seeds", "2", "-o", "json"]) == 2
+    assert main(["sim", str(small), "--seeds", "2", "--svg", str(tmp_path / "run.svg")]) == 2
     assert main(["sim", str(small), "--svg", str(tmp_path / "no" / "where.svg")]) == 2

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -14,7 +15,7 @@ ONCE = TrafficPolicy(retries=Retries(attempts=0), ejection=Ejection(max_percent=
 
 
 def world(
-    *faults: Fault, policy: TrafficPolicy = ONCE, endpoints: int = 1, rate_per_s: float = 20.0, **service: object
+    *faults: Fault, policy: TrafficPolicy = ONCE, endpoints: int = 1, rate_per_s: float = 20.0, **service: Any
 ) -> Scenario:
     """One service that works 100 ms, and somebody who asks it for ten seconds."""
     spec = ServiceSpec(name="stock", endpoints=endpoints, latency=Latency(0.1, 0.1), policy=policy)
@@ -24,14 +25,14 @@ def world(
         seed=1,
         duration_s=10.0,
         network_s=0.01,
-        services={"stock": replace(spec, **service)},  # type: ignore[arg-type]
+        services={"stock": replace(spec, **service)},
         clients={"web": ClientSpec(name="web", calls="stock", rate_per_s=rate_per_s)},
         faults=faults,
     )
 
 
-def fault(kind: Kind, whom: str = "stock-1", **changes: object) -> Fault:
-    return replace(Fault(kind=kind, whom=(whom,), from_s=0.0, until_s=math.inf), **changes)  # type: ignore[arg-type]
+def fault(kind: Kind, whom: str = "stock-1", **changes: Any) -> Fault:
+    return replace(Fault(kind=kind, whom=(whom,), from_s=0.0, until_s=math.inf), **changes)
 
 
 def statuses(record: Record) -> set[int]:
@@ -158,7 +159,9 @@ def test_another_seed_is_another_run() -> None:
     assert play(world()).asked != play(world(), seed=2).asked
 
 
-def test_what_nothing_bounds_stays_unfinished() -> None:
+def test_what_nothing_bounds_is_a_request_without_an_answer() -> None:
     policy = replace(ONCE, timeouts=Timeouts(request_s=None))
     record = play(world(fault(Kind.PARTITION, from_s=2.0), policy=policy, rate_per_s=50.0))
-    assert record.unfinished
+    lost = [asked for asked in record.asked if asked.status == 0]
+    assert len(lost) == record.unfinished > 0
+    assert all(asked.at_s + asked.took_s == pytest.approx(10.0, abs=1.0) for asked in lost)
