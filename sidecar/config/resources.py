@@ -17,10 +17,10 @@ from sidecar.config.header import GATEWAY_ALPHA, GATEWAY_API, OWN_API, Metadata,
 from sidecar.config.json_text import node_of, read_json
 from sidecar.config.l4_routes import encode_tcp_route, encode_tls_route, parse_tcp_route, parse_tls_route
 from sidecar.config.node import Json, Node, Source
+from sidecar.config.policy.traffic import encode_traffic_policy, parse_traffic_policy
 from sidecar.config.problems import Problems
 from sidecar.config.routes import encode_route, parse_route
 from sidecar.config.services import encode_endpoints, encode_service, parse_endpoints, parse_service
-from sidecar.config.traffic import encode_traffic_policy, parse_traffic_policy
 from sidecar.config.workloads import (
     VERSION_LABEL,
     encode_mesh_policy,

@@ -9,9 +9,9 @@ from types import MappingProxyType
 from sidecar.config import grammar
 from sidecar.config.header import OWN_API, Metadata, document
 from sidecar.config.node import Json, Node
+from sidecar.config.policy.traffic import POLICY_FIELDS, encode_policy, policy_of
 from sidecar.config.protocols import port_protocol
 from sidecar.config.references import MAX_WEIGHT
-from sidecar.config.traffic import POLICY_FIELDS, encode_policy, policy_of
 from sidecar.model.bootstrap import MtlsMode
 from sidecar.model.clusters import EMPTY, Protocol, ServicePort, Workload
 from sidecar.model.mesh import MeshPolicy

@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import TypeVar
 
 from sidecar.config.node import Fields, Node, Source
+from sidecar.config.policy.traffic import POLICY_FIELDS, policy_of
 from sidecar.config.problems import Problems
-from sidecar.config.traffic import POLICY_FIELDS, policy_of
 from sidecar.config.yaml_text import read_yaml
 from sidecar.model.policies import DEFAULT_POLICY, TrafficPolicy
 from sidecar.sim.scenario import (

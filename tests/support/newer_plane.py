@@ -8,12 +8,12 @@ import sys
 from enum import StrEnum
 
 from control_plane.cli.serve import main
-from sidecar.config import traffic
+from sidecar.config.policy import balancing
 from sidecar.model.policies import Algorithm
 
 NEW = "quantum"
 
 if __name__ == "__main__":
     known = {member.name: member.value for member in Algorithm}
-    vars(traffic)["Algorithm"] = StrEnum("Algorithm", {**known, "QUANTUM": NEW})
+    vars(balancing)["Algorithm"] = StrEnum("Algorithm", {**known, "QUANTUM": NEW})
     sys.exit(main())

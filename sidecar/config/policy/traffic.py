@@ -1,0 +1,61 @@
+"""`TrafficPolicy`: times, tries, balancing, ejection and limits of a service; documents <-> model.
+
+What a document leaves out keeps the product's default (`model/policies.py`). One module beside this one reads and
+writes each section; its checks across fields see to it that no part of a policy makes another one meaningless.
+"""
+
+from sidecar.config.header import OWN_API, Metadata, document
+from sidecar.config.node import Fields, Json, Node
+from sidecar.config.policy.balancing import encode_balancing, parse_balancing
+from sidecar.config.policy.ejection import encode_ejection, parse_ejection
+from sidecar.config.policy.limits import encode_limits, parse_limits
+from sidecar.config.policy.retries import encode_retries, parse_retries
+from sidecar.config.policy.timeouts import encode_timeouts, parse_timeouts
+from sidecar.config.targets import encode_targets, parse_targets
+from sidecar.model.policies import (
+    DEFAULT_POLICY,
+    Mode,
+    TrafficPolicy,
+    TrafficPolicyResource,
+)
+from sidecar.model.routes import ROUTE_KINDS
+
+POLICY_FIELDS = ("timeouts", "retries", "balancing", "ejection", "limits", "mode")
+
+
+def parse_traffic_policy(meta: Metadata, spec: Node) -> TrafficPolicyResource:
+    """A TrafficPolicy and what it attaches to."""
+    got = spec.fields("targetRefs", *POLICY_FIELDS)
+    targets = parse_targets(got, ("Service", *ROUTE_KINDS))
+    return TrafficPolicyResource(namespace=meta.namespace, name=meta.name, targets=targets, policy=policy_of(got))
+
+
+def policy_of(got: Fields) -> TrafficPolicy:
+    """The policy in the fields of a TrafficPolicy's `spec`, or of a MeshPolicy's `defaults`."""
+    base = DEFAULT_POLICY
+    return TrafficPolicy(
+        timeouts=got.maybe("timeouts", parse_timeouts, base.timeouts),
+        retries=got.maybe("retries", parse_retries, base.retries),
+        algorithm=got.maybe("balancing", parse_balancing, base.algorithm),
+        ejection=got.maybe("ejection", parse_ejection, base.ejection),
+        limits=got.maybe("limits", parse_limits, base.limits),
+        mode=got.maybe("mode", lambda node: node.choice(Mode), base.mode),
+    )
+
+
+def encode_traffic_policy(resource: TrafficPolicyResource) -> dict[str, Json]:
+    """The document of a TrafficPolicy; values are written, defaults too, so that `/config` shows what holds."""
+    spec: dict[str, Json] = {"targetRefs": encode_targets(resource.targets), **encode_policy(resource.policy)}
+    return document(OWN_API, "TrafficPolicy", resource.namespace, resource.name, spec)
+
+
+def encode_policy(policy: TrafficPolicy) -> dict[str, Json]:
+    """The fields that `policy_of` reads."""
+    return {
+        "timeouts": encode_timeouts(policy.timeouts),
+        "retries": encode_retries(policy.retries),
+        "balancing": encode_balancing(policy.algorithm),
+        "ejection": encode_ejection(policy.ejection),
+        "limits": encode_limits(policy.limits),
+        "mode": policy.mode.value,
+    }
