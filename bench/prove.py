@@ -150,6 +150,12 @@ PROOFS: tuple[Run, ...] = (
         "10,000 schedules of 500 requests; 4 minutes",
     ),
     InParts(
+        "agreement",
+        "the simulator says of a scenario what real sidecars, sockets and time do",
+        "bench.agree.proof:prove",
+        "5 scenarios of 30 to 60 s; 4 minutes",
+    ),
+    InParts(
         "differential",
         "h11, llhttp (Node), nginx and Envoy read what the sidecar accepts and forwards as it does itself",
         "tests.conformance.differential:prove",

@@ -68,7 +68,7 @@ class Server:
         self._record = record
         self._busy: dict[Arrival, float] = {}
         self._waiting: deque[Arrival] = deque()
-        self._median_s, self._sigma = _log_normal(spec.latency)
+        self._median_s, self._sigma = log_normal(spec.latency)
         for fault in self._faults:
             if fault.kind is Kind.CRASH:
                 self._plan_crashes(fault, duration_s)
@@ -150,6 +150,6 @@ class Server:
             arrival.answer(None)
 
 
-def _log_normal(latency: Latency) -> tuple[float, float]:
+def log_normal(latency: Latency) -> tuple[float, float]:
     """Median, and sigma of the logarithm."""
     return latency.p50_s, math.log(latency.p99_s / latency.p50_s) / Z99 if latency.p50_s else 0.0
