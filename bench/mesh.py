@@ -4,6 +4,7 @@ Every proxy's configuration is made from what stands here, so that all do the sa
 and differ in their loopback address, because an endpoint of a service listens on the service's port.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sidecar.model.policies import DEFAULT_POLICY
@@ -24,6 +25,13 @@ SIDECARS = {
 }
 # What all proxies do: tries, ejection, limits and times are the product's defaults.
 POLICY = DEFAULT_POLICY
+# What users switch on first, as a TrafficPolicy's `spec`, for the rows that show its cost; nothing is refused by it.
+COMMON_POLICIES: Mapping[str, object] = {
+    "timeouts": {"request": "5s", "perTry": "2s"},
+    "retries": {"attempts": 3, "on": ["connect-failure", "refused-stream", "reset", "gateway-error"]},
+    "ejection": {"consecutiveFailures": 3},
+    "limits": {"requests": 512},
+}
 CANARY_HEADER = ("x-tier", "canary")
 CANARY_ROUTES = 3
 ROUTES = 100

@@ -12,6 +12,8 @@ from bench.scenarios import (
     FAST,
     FULL,
     MINIMAL,
+    POLICIES_OFF,
+    POLICIES_ON,
     AnyScenario,
     Heads,
     IdleScenario,
@@ -40,6 +42,10 @@ def _http1() -> list[Scenario]:
         Scenario(name="Host only, and others", heads=Heads.HOST, proxies=ALL_PROXIES),
         Scenario(name="Host + 12, and others", proxies=ALL_PROXIES),
         Scenario(name="Host + 12, unseen", fresh=True, proxies=(FAST, FULL, EQUAL)),
+        *(
+            Scenario(name=f"common policies, {label}", heads=heads, proxies=(POLICIES_OFF, POLICIES_ON))
+            for label, heads in (("Host only", Heads.HOST), ("Host + 12", Heads.TWELVE))
+        ),
         Scenario(name="5 000 requests/s", rate=5_000.0),
         Scenario(name="access log of all", log=Log.ALL),
         *(Scenario(name=f"body of {label}", body_bytes=size) for label, size in sizes.items()),
@@ -117,6 +123,7 @@ def of_each_kind() -> tuple[AnyScenario, ...]:
     """One row of each kind, for a smoke run: every proxy, load and table once."""
     names = {
         "Host + 12, and others",
+        "common policies, Host + 12",
         "5 000 requests/s",
         "body of 16 KiB",
         "80 % eligible",

@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 from enum import StrEnum
 
 FAST, FULL = "sidecar", "sidecar-full-path"  # ours, with `fast_path` on and off
+POLICIES_OFF, POLICIES_ON = "sidecar-policies-off", "sidecar-policies-on"  # ours: what the common policies cost
 EQUAL_H2 = "envoy-http2"  # the same, but the two sidecars of a pair speak HTTP/2
 OURS = (FAST, FULL)
 MINIMAL, EQUAL = "envoy-minimal", "envoy"  # router and retries only; and with all that ours does

@@ -5,6 +5,7 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Protocol
 
+from bench import mesh
 from bench.process import BenchError
 from bench.proxies.direct import Direct
 from bench.proxies.envoy import Envoy
@@ -14,7 +15,7 @@ from bench.proxies.opaque import OpaqueEnvoy, OpaqueHAProxy, OpaqueSidecar
 from bench.proxies.pair import EnvoyPair, SidecarPair
 from bench.proxies.sidecar import Sidecar
 from bench.proxies.site import Site
-from bench.scenarios import DIRECT, EQUAL, EQUAL_H2, FAST, FULL, MINIMAL, Kind, Scenario
+from bench.scenarios import DIRECT, EQUAL, EQUAL_H2, FAST, FULL, MINIMAL, POLICIES_OFF, POLICIES_ON, Kind, Scenario
 
 
 class Proxy(Protocol):
@@ -40,6 +41,8 @@ Makers = Mapping[str, Callable[[Site], Proxy]]
 _ONE: Makers = {
     FAST: lambda site: Sidecar(site, fast_path=True),
     FULL: lambda site: Sidecar(site, fast_path=False),
+    POLICIES_OFF: lambda site: Sidecar(site, fast_path=True, called=POLICIES_OFF),
+    POLICIES_ON: lambda site: Sidecar(site, fast_path=True, called=POLICIES_ON, policy=mesh.COMMON_POLICIES),
     EQUAL: lambda site: Envoy(site, minimal=False),
     MINIMAL: lambda site: Envoy(site, minimal=True),
     "haproxy": HAProxy,

@@ -1,7 +1,7 @@
 """The mesh of mesh.py as a folder of our resources."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +33,20 @@ def write_others(folder: Path, port: int, routes: int) -> None:
 
 
 def text(
-    port: int, *, routes: int = mesh.ROUTES, inbound: int | None = None, protocol: str = "auto", turn: int = 0
+    port: int,
+    *,
+    routes: int = mesh.ROUTES,
+    inbound: int | None = None,
+    protocol: str = "auto",
+    turn: int = 0,
+    policy: Mapping[str, object] | None = None,
 ) -> str:
-    """FILE's resources: the endpoints, and as many of the last routes as have room; see mesh.make_routes."""
+    """FILE's resources: the endpoints, and as many of the last routes as have room; see mesh.make_routes.
+
+    `policy`: what a TrafficPolicy for all versions says.
+    """
     last = [*_routes(mesh.make_routes(routes, turn), port)][-_DOCUMENTS_A_FILE:]
-    return _joined([*_workloads(port, inbound, protocol), *last])
+    return _joined([*_workloads(port, inbound, protocol), *_policies(policy), *last])
 
 
 def opaque_text(port: int) -> str:
@@ -59,6 +68,13 @@ def _workloads(port: int, inbound: int | None, protocol: str) -> Iterator[Docume
                 spec |= {"address": mesh.SIDECARS[version][number], "inbound": inbound}
             name = f"{mesh.SERVICE}-{version}-{number + 1}"
             yield _document("sidecar-mesh.dev/v1alpha1", "Workload", name, spec, {"version": version})
+
+
+def _policies(spec: Mapping[str, object] | None) -> Iterator[Document]:
+    if spec is not None:
+        names = [mesh.SERVICE, *(f"{mesh.SERVICE}-{version}" for version in mesh.VERSIONS)]
+        targets = [{"kind": "Service", "name": name} for name in names]
+        yield _document("sidecar-mesh.dev/v1alpha1", "TrafficPolicy", "common", {"targetRefs": targets, **spec}, {})
 
 
 def _routes(routes: tuple[mesh.Route, ...], port: int) -> Iterator[Document]:

@@ -4,6 +4,7 @@ import json
 import re
 import signal
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 from bench import mesh
@@ -24,12 +25,15 @@ class Sidecar:
     `door` is its side for other sidecars, when the row uses one.
     """
 
-    def __init__(self, site: Site, *, fast_path: bool, called: str = "") -> None:
+    def __init__(
+        self, site: Site, *, fast_path: bool, called: str = "", policy: Mapping[str, object] | None = None
+    ) -> None:
         scenario, folder = site.scenario, site.folder
         self.name = called or (FAST if fast_path else FULL)
         self.door: Door | None = None
         self._documents = [
-            text(site.port, routes=scenario.routes, protocol=protocol_of(scenario), turn=turn) for turn in range(2)
+            text(site.port, routes=scenario.routes, protocol=protocol_of(scenario), turn=turn, policy=policy)
+            for turn in range(2)
         ]
         self._file = folder / "mesh.d" / FILE
         self._file.parent.mkdir()

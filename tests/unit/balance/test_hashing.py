@@ -43,9 +43,7 @@ def test_keys_that_are_alike_spread_evenly() -> None:
     ],
 )
 def test_where_a_key_is(where: HashKey, key: bytes | None) -> None:
-    head = request(
-        b"/orders/7?page=2", (b"X-User", b"alice"), (b"X-Empty", b""), (b"Cookie", b"lang=de; session=42")
-    )
+    head = request(b"/orders/7?page=2", (b"X-User", b"alice"), (b"X-Empty", b""), (b"Cookie", b"lang=de; session=42"))
     assert key_of(where, head, "10.0.0.7") == key
 
 
