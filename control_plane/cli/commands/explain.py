@@ -1,4 +1,4 @@
-"""`meshctl explain flag UH`: the manual of flags, offline."""
+"""`meshctl explain flag UH`, `meshctl explain policy retries`: the manuals of flags and of policies, offline."""
 
 import shutil
 import textwrap
@@ -8,10 +8,11 @@ import typer
 
 from control_plane.cli.flags import PAGES, FlagPage, facts_of, page_of
 from control_plane.cli.output import Column, Json, Output, OutputOption, coloured, print_json, print_yaml, show
+from control_plane.cli.policies import Field, default_of, fields_below
 
 WIDEST_TEXT = 100  # longer lines are hard to read, however wide the terminal
 
-app = typer.Typer(no_args_is_help=True, help="Say what a word in a log or answer means.")
+app = typer.Typer(no_args_is_help=True, help="Say what a word in a log, an answer or a policy means.")
 
 
 @app.command("flag")
@@ -35,6 +36,43 @@ def flag(
         print(page.flag)
     else:
         _print_page(page)
+
+
+@app.command("policy")
+def policy(
+    name: Annotated[
+        str | None, typer.Argument(metavar="[FIELD]", help="retries, ejection.base, ...; none: all of them.")
+    ] = None,
+    output: OutputOption = Output.TABLE,
+) -> None:
+    """Explain the fields of a TrafficPolicy.
+
+    What each does, its default and why, the metric that counts it, the flag that a log shows. Works offline.
+    """
+    columns = (
+        Column("FIELD", style=lambda _: "bold"),
+        Column("DEFAULT", fold=True),
+        Column("WHAT", fold=True),
+        Column("BECAUSE", fold=True),
+        Column("SEEN AS", fold=True),
+    )
+    fields = fields_below(name or "")
+    rows = [
+        (each.name, default_of(each), each.means, each.source, f"{each.metric} {each.flag}".strip()) for each in fields
+    ]
+    documents = [_field_as_json(each) for each in fields]
+    show(output, columns, rows, document={"fields": documents}, names=[each.name for each in fields])
+
+
+def _field_as_json(field: Field) -> Json:
+    return {
+        "field": field.name,
+        "default": default_of(field),
+        "means": field.means,
+        "because": field.source,
+        "metric": field.metric,
+        "flag": field.flag,
+    }
 
 
 def as_json(page: FlagPage) -> Json:
