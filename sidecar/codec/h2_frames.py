@@ -44,6 +44,18 @@ class Code(IntEnum):
 _CODES = frozenset(Code)
 
 
+class Setting(IntEnum):
+    """RFC 9113 section 6.5.2, and RFC 8441 section 3."""
+
+    HEADER_TABLE_SIZE = 0x1
+    ENABLE_PUSH = 0x2
+    MAX_CONCURRENT_STREAMS = 0x3
+    INITIAL_WINDOW_SIZE = 0x4
+    MAX_FRAME_SIZE = 0x5
+    MAX_HEADER_LIST_SIZE = 0x6
+    ENABLE_CONNECT_PROTOCOL = 0x8
+
+
 def code_name(code: int) -> str:
     """An error code in words."""
     return Code(code).name if code in _CODES else f"the unknown code {code}"

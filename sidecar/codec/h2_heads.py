@@ -9,8 +9,6 @@ before any are joined or left out. Refuses to repair.
 import re
 from collections.abc import Iterable
 
-from hpack import HeaderTuple, NeverIndexedHeaderTuple
-
 from sidecar.codec.grammar import (
     AUTHORITY,
     DIGITS,
@@ -25,7 +23,7 @@ from sidecar.codec.grammar import (
 from sidecar.codec.target import canonical_target
 from sidecar.codec.trailers import allowed_trailers
 from sidecar.errors import HEAD_TOO_BIG, MALFORMED, TARGET_TOO_LONG, UPSTREAM_PROTOCOL, Fault, ProxyError
-from sidecar.model.messages import Fields, RequestHead, ResponseHead
+from sidecar.model.messages import Fields, NeverIndexed, RequestHead, ResponseHead
 
 FIELD_OVERHEAD_BYTES = 32  # what RFC 9113 section 6.5.2 adds for each field
 LENGTH_MAX_DIGITS = 18  # as head_rules.py: below 2**63 in every reader behind us
@@ -46,36 +44,101 @@ _NO_PSEUDO: frozenset[bytes] = frozenset()
 _SCHEMES = frozenset((b"http", b"https"))
 _STATUS = re.compile(rb"[1-5][0-9][0-9]")
 
+# What is known of names that came before, so that each is looked at closely once: a request's names are few, and come
+# again. When one of these is full it begins anew, because names may be a peer's inventions.
+_NAMES_MAX, _NAME_MAX_BYTES = 1024, 64
+_PLAIN, _PSEUDO, _NOTED, _DOUBTFUL = range(4)
+_roles: dict[bytes, int] = {}  # of names received
+_spellings: dict[bytes, tuple[bytes, int]] = {}  # of names to be written: in lower case, and what is done with them
+_NOTICED = frozenset((b"host", b"content-length", b"cookie"))  # they have rules of their own
+_WRITE, _HIDE, _OMIT, _OMIT_IN_TUNNEL, _IMPOSSIBLE = range(5)
 
-def request_head(received: list[HeaderTuple], *, ended: bool) -> RequestHead:
-    """Read a request's header list; `ended`: no body follows.
+# Values are looked at all at once, one a line: NUL for what none may have, a space for white space.
+_SORTS = bytes(
+    0x0A if byte == 0x0A else 0x20 if byte in b" \t" else 0 if byte < 0x20 or byte == 0x7F else 0x78
+    for byte in range(256)
+)
+
+
+def _role(name: bytes) -> int:
+    """What a received name says of its field. Never raises; who is in doubt is looked at each time."""
+    if name.startswith(b":"):
+        role = _PSEUDO
+    elif _NAME.fullmatch(name) is None or name in _CONNECTION or name in (b"te", b"http2-settings"):
+        return _DOUBTFUL
+    else:
+        role = _NOTED if name in _NOTICED else _PLAIN
+    if len(name) <= _NAME_MAX_BYTES:
+        if len(_roles) >= _NAMES_MAX:
+            _roles.clear()
+        _roles[name] = role
+    return role
+
+
+def _spelling(name: bytes) -> tuple[bytes, int]:
+    """How a name is written, and whether at all."""
+    lower = name.lower()
+    if lower in _OURS:
+        act = _OMIT
+    elif lower in _HANDSHAKE:
+        act = _OMIT_IN_TUNNEL
+    elif _NAME.fullmatch(lower) is None:
+        return lower, _IMPOSSIBLE
+    else:
+        act = _HIDE if lower in _SENSITIVE else _WRITE
+    found = lower, act
+    if len(name) <= _NAME_MAX_BYTES:
+        if len(_spellings) >= _NAMES_MAX:
+            _spellings.clear()
+        _spellings[name] = found
+    return found
+
+
+def _all_fit(fields: Iterable[tuple[bytes, bytes]]) -> bool:
+    """True: no value has a control character, or white space at an end. False: one may have."""
+    values = [field[1] for field in fields]
+    lines = b"\n".join(values).translate(_SORTS)
+    return (
+        b"\0" not in lines
+        and b" \n" not in lines
+        and b"\n " not in lines
+        and lines[:1] != b" "
+        and lines[-1:] != b" "
+        and (not values or lines.count(b"\n") == len(values) - 1)
+    )
+
+
+def request_head(received: Fields, *, ended: bool, size_bytes: int | None = None) -> RequestHead:
+    """Read a request's header list; `ended`: no body follows. `size_bytes`: of the list, where that is known.
 
     Raises:
         ProxyError: a DPE fault.
     """
-    pseudo, fields = _sorted_out(received, _REQUEST_PSEUDO, MALFORMED)
+    pseudo, fields, noted = _sorted_out(received, _REQUEST_PSEUDO, MALFORMED, size_bytes)
     method = pseudo.get(b":method", b"")
     if TOKEN.fullmatch(method) is None or len(method) > METHOD_MAX_BYTES:
         raise ProxyError(MALFORMED, f":method {shown(method)} is not a method")
-    authority, fields = _authority(pseudo.get(b":authority"), fields)
+    authority, fields = _authority(pseudo.get(b":authority"), fields, noted)
     protocol = pseudo.get(b":protocol")
     if method == b"CONNECT":
-        return _tunnel_head(pseudo, protocol, authority, fields)
+        return _tunnel_head(pseudo, protocol, authority, fields, noted)
     if protocol is not None:
         raise ProxyError(MALFORMED, f":protocol is for CONNECT, and the method is {shown(method)}")
     target = _target(pseudo, method)
-    length = _length(fields, MALFORMED)
+    length = _length(fields, noted, MALFORMED)
     if ended:
         if length:
             raise ProxyError(MALFORMED, f"the request announces {length} body bytes and ends with its head")
         length = 0
-    return RequestHead(method, target, authority, _cookies_joined(fields), content_length=length, version=b"2")
+    return RequestHead(method, target, authority, _cookies_joined(fields, noted), content_length=length, version=b"2")
 
 
-def _tunnel_head(pseudo: dict[bytes, bytes], protocol: bytes | None, authority: bytes, fields: Fields) -> RequestHead:
-    if _length(fields, MALFORMED):
+def _tunnel_head(
+    pseudo: dict[bytes, bytes], protocol: bytes | None, authority: bytes, fields: Fields, noted: set[bytes]
+) -> RequestHead:
+    if _length(fields, noted, MALFORMED):
         raise ProxyError(MALFORMED, "CONNECT announces a body; what comes after it are the tunnel's bytes")
-    fields = _cookies_joined(fields)
+    fields = _cookies_joined(fields, noted)
     if protocol is not None:  # RFC 8441
         if TOKEN.fullmatch(protocol) is None:
             raise ProxyError(MALFORMED, f":protocol {shown(protocol)} is not a token")
@@ -100,10 +163,10 @@ def _target(pseudo: dict[bytes, bytes], method: bytes) -> bytes:
     return canonical_target(path)
 
 
-def _authority(authority: bytes | None, fields: Fields) -> tuple[bytes, Fields]:
+def _authority(authority: bytes | None, fields: Fields, noted: set[bytes]) -> tuple[bytes, Fields]:
     """The host asked for, and the fields without Host, which must not say anything else."""
-    hosts = [value for name, value in fields if name == b"host"]
-    if hosts:
+    if b"host" in noted:
+        hosts = [value for name, value in fields if name == b"host"]
         fields = [field for field in fields if field[0] != b"host"]
         if len(hosts) > 1:
             raise ProxyError(MALFORMED, "the request has more than one host field")
@@ -119,20 +182,20 @@ def _authority(authority: bytes | None, fields: Fields) -> tuple[bytes, Fields]:
     return authority, fields
 
 
-def response_head(received: list[HeaderTuple], method: bytes, *, ended: bool) -> ResponseHead:
+def response_head(received: Fields, method: bytes, *, ended: bool, size_bytes: int | None = None) -> ResponseHead:
     """Read a response's header list, interim ones included, answering a request with `method`.
 
     Raises:
         ProxyError: UPSTREAM_PROTOCOL.
     """
-    pseudo, fields = _sorted_out(received, _RESPONSE_PSEUDO, UPSTREAM_PROTOCOL)
+    pseudo, fields, noted = _sorted_out(received, _RESPONSE_PSEUDO, UPSTREAM_PROTOCOL, size_bytes)
     code = pseudo.get(b":status", b"")
     if _STATUS.fullmatch(code) is None or code == b"101":
         raise ProxyError(UPSTREAM_PROTOCOL, f"the answer was not valid: :status {shown(code)}")
     status = int(code)
     if status < 200 and ended:
         raise ProxyError(UPSTREAM_PROTOCOL, f"the answer ended with an interim head, status {status}")
-    length = _length(fields, UPSTREAM_PROTOCOL)
+    length = _length(fields, noted, UPSTREAM_PROTOCOL)
     if status < 200 or status == 204:
         if length:
             raise ProxyError(UPSTREAM_PROTOCOL, f"an answer with status {status} declares a body; it cannot have one")
@@ -146,63 +209,81 @@ def response_head(received: list[HeaderTuple], method: bytes, *, ended: bool) ->
     return ResponseHead(status, fields, content_length=length, version=b"2")
 
 
-def trailers(received: list[HeaderTuple], blame: Fault) -> Fields:
+def trailers(received: Fields, blame: Fault) -> Fields:
     """Read what came after a body; what may stand in a head only is left out. Raises ProxyError, `blame`."""
-    _, fields = _sorted_out(received, _NO_PSEUDO, blame)
+    _, fields, _ = _sorted_out(received, _NO_PSEUDO, blame)
     return allowed_trailers(fields)
 
 
 def _sorted_out(
-    received: list[HeaderTuple], allowed: frozenset[bytes], blame: Fault
-) -> tuple[dict[bytes, bytes], Fields]:
-    """Pseudo-header fields, and the others, each of them checked by itself."""
-    _check_size(received, blame)
+    received: Fields, allowed: frozenset[bytes], blame: Fault, size_bytes: int | None = None
+) -> tuple[dict[bytes, bytes], Fields, set[bytes]]:
+    """Pseudo-header fields, and the others, each of them checked by itself; which of `_NOTICED` are among these."""
+    _check_size(received, list_bytes(received) if size_bytes is None else size_bytes, blame)
+    all_fit = _all_fit(received)
     pseudo: dict[bytes, bytes] = {}
     fields: Fields = []
+    noted: set[bytes] = set()
     for field in received:
         name, value = field
-        if VALUE.fullmatch(value) is None:
+        role = _roles.get(name)
+        if role == _PLAIN and all_fit:
+            fields.append(field)
+            continue
+        if not all_fit and VALUE.fullmatch(value) is None:
             raise ProxyError(blame, f"the value of {shown(name)} has a control character")
-        if name.startswith(b":"):
+        if role is None:
+            role = _role(name)
+        if role == _PSEUDO:
             if fields or name in pseudo or name not in allowed:
                 raise ProxyError(blame, f"{shown(name)} is repeated, unknown, or stands in the wrong place")
             pseudo[name] = value
             continue
-        if _NAME.fullmatch(name) is None:
-            raise ProxyError(blame, f"{shown(name)} is not a field name in lower case")
-        if name in _CONNECTION or (name == b"te" and value.lower() != b"trailers"):
-            raise ProxyError(blame, f"the field {shown(name)} has no meaning in HTTP/2")
-        if value[:1] in (b" ", b"\t") or value[-1:] in (b" ", b"\t"):
+        if role == _DOUBTFUL:
+            _check_name(name, value, blame)
+        if not all_fit and (value[:1] in (b" ", b"\t") or value[-1:] in (b" ", b"\t")):
             raise ProxyError(blame, f"the value of {shown(name)} begins or ends with white space")
-        if name != b"http2-settings":
-            fields.append((name, value))
-    return pseudo, fields
+        if role == _NOTED:
+            noted.add(name)
+        elif name == b"http2-settings":
+            continue
+        fields.append(field)
+    return pseudo, fields, noted
 
 
-def list_bytes(received: list[HeaderTuple]) -> int:
+def _check_name(name: bytes, value: bytes, blame: Fault) -> None:
+    if _NAME.fullmatch(name) is None:
+        raise ProxyError(blame, f"{shown(name)} is not a field name in lower case")
+    if name in _CONNECTION or (name == b"te" and value.lower() != b"trailers"):
+        raise ProxyError(blame, f"the field {shown(name)} has no meaning in HTTP/2")
+
+
+def list_bytes(received: Fields) -> int:
     """The size of a header list as RFC 9113 section 6.5.2 counts it."""
-    return sum(len(name) + len(value) for name, value in received) + FIELD_OVERHEAD_BYTES * len(received)
+    return sum([len(name) + len(value) for name, value in received]) + FIELD_OVERHEAD_BYTES * len(received)
 
 
-def _check_size(received: list[HeaderTuple], blame: Fault) -> None:
+def _check_size(received: Fields, size_bytes: int, blame: Fault) -> None:
     too_big = HEAD_TOO_BIG if blame is MALFORMED else blame
     if len(received) > FIELDS_MAX_COUNT:
         raise ProxyError(too_big, f"the head has {len(received)} fields; {FIELDS_MAX_COUNT} are allowed")
-    if list_bytes(received) > HEAD_MAX_BYTES:
+    if size_bytes > HEAD_MAX_BYTES:
         raise ProxyError(too_big, f"the head is larger than {HEAD_MAX_BYTES} bytes")
 
 
-def _length(fields: Fields, blame: Fault) -> int | None:
-    found = [value for name, value in fields if name == b"content-length"]
-    if not found:
+def _length(fields: Fields, noted: set[bytes], blame: Fault) -> int | None:
+    if b"content-length" not in noted:
         return None
+    found = [value for name, value in fields if name == b"content-length"]
     if len(found) > 1 or DIGITS.fullmatch(found[0]) is None or len(found[0]) > LENGTH_MAX_DIGITS:
         raise ProxyError(blame, f"content-length {shown(b', '.join(found))} is not one decimal number")
     return int(found[0])
 
 
-def _cookies_joined(fields: Fields) -> Fields:
+def _cookies_joined(fields: Fields, noted: set[bytes]) -> Fields:
     """The crumbs of RFC 9113 section 8.2.3 as the one field that HTTP/1.1 knows."""
+    if b"cookie" not in noted:
+        return fields
     crumbs = [value for name, value in fields if name == b"cookie"]
     if len(crumbs) < 2:
         return fields
@@ -211,7 +292,7 @@ def _cookies_joined(fields: Fields) -> Fields:
         if field[0] != b"cookie":
             joined.append(field)
         elif crumbs:
-            joined.append((b"cookie", b"; ".join(crumbs)))
+            joined.append(NeverIndexed((b"cookie", b"; ".join(crumbs))))
             crumbs = []
     return joined
 
@@ -233,7 +314,7 @@ def request_fields(head: RequestHead, scheme: bytes, *, wants_trailers: bool) ->
         written.append((b"content-length", length))
     if wants_trailers or b"trailers" in (head.get(b"te") or b"").lower():
         written.append((b"te", b"trailers"))
-    return _with_fields(written, head.fields, _OURS | _HANDSHAKE if upgrade else _OURS)
+    return _with_fields(written, head.fields, tunnel=bool(upgrade))
 
 
 def response_fields(head: ResponseHead, method: bytes, *, tunnel: bool) -> Fields:
@@ -248,12 +329,12 @@ def response_fields(head: ResponseHead, method: bytes, *, tunnel: bool) -> Field
         length = _length_to_write(head, describes_other=status == 304 or method == b"HEAD")
         if length:
             written.append((b"content-length", length))
-    return _with_fields(written, head.fields, _OURS | _HANDSHAKE if tunnel else _OURS)
+    return _with_fields(written, head.fields, tunnel=tunnel)
 
 
 def trailer_fields(fields: Iterable[tuple[bytes, bytes]]) -> Fields:
     """What to write after a body. Raises ValueError: something that HTTP/2 cannot carry."""
-    return _with_fields([], allowed_trailers(fields), _OURS)
+    return _with_fields([], allowed_trailers(fields), tunnel=False)
 
 
 def _length_to_write(head: RequestHead | ResponseHead, *, describes_other: bool) -> bytes:
@@ -267,15 +348,24 @@ def _length_to_write(head: RequestHead | ResponseHead, *, describes_other: bool)
     return b"0" if said and length == 0 else b""
 
 
-def _with_fields(written: Fields, fields: Fields, left_out: frozenset[bytes]) -> Fields:
-    for name, value in fields:
-        lower = name.lower()
-        if lower in left_out:
+def _with_fields(written: Fields, fields: Fields, *, tunnel: bool) -> Fields:
+    """`written`, and what HTTP/2 may carry of `fields`: the very objects where nothing about them changes."""
+    all_fit = _all_fit(fields)
+    for field in fields:
+        name, value = field
+        known = _spellings.get(name)
+        lower, act = known if known is not None else _spelling(name)
+        if act == _OMIT or (act == _OMIT_IN_TUNNEL and tunnel):
             continue
-        if _NAME.fullmatch(lower) is None or VALUE.fullmatch(value) is None:
+        if act == _IMPOSSIBLE or (not all_fit and VALUE.fullmatch(value) is None):
             raise ValueError(f"the field {shown(name)} cannot be written in HTTP/2")
-        value = value.strip(b" \t")
-        written.append(NeverIndexedHeaderTuple(lower, value) if lower in _SENSITIVE else (lower, value))
+        if not all_fit:
+            value = value.strip(b" \t")
+        if isinstance(field, NeverIndexed) or act == _HIDE:
+            same = lower == name and value == field[1] and isinstance(field, NeverIndexed)
+            written.append(field if same else NeverIndexed((lower, value)))
+        else:
+            written.append(field if lower == name and value is field[1] else (lower, value))
     return written
 
 

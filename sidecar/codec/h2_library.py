@@ -11,18 +11,17 @@ from collections.abc import Iterable
 from h2.config import H2Configuration
 from h2.connection import H2Connection
 from h2.settings import SettingCodes, Settings
-from hpack import Decoder, HeaderTuple, HPACKDecodingError
+from hpack import Decoder, HeaderTuple, HPACKDecodingError, NeverIndexedHeaderTuple
 
 from sidecar.codec import h2_frames as wire
-from sidecar.codec.grammar import HEAD_MAX_BYTES
-
-STREAMS_MAX = 100  # open at once, as every proxy's default
-STREAM_WINDOW_BYTES = 65_535  # what one stream may have on the way to a slow reader
-CONNECTION_WINDOW_BYTES = 1024 * 1024  # and all of a client's connection
-_WINDOW_MAX_BYTES = 2**31 - 1
-HEADER_TABLE_BYTES = 4096  # HPACK, each direction; we never use more, whatever the peer offers
-# A header list above HEAD_MAX_BYTES costs its stream; one above this is not even decoded, which costs the connection.
-DECODED_MAX_BYTES = 80 * 1024
+from sidecar.codec.h2_limits import (
+    DECODED_MAX_BYTES,
+    HEADER_TABLE_BYTES,
+    STREAM_WINDOW_BYTES,
+    announced,
+    connection_window,
+)
+from sidecar.model.messages import Fields, NeverIndexed
 
 _KNOWN_SETTINGS = frozenset(code.value for code in SettingCodes)
 _MEMORY = re.compile(r"<memory at 0x[0-9a-f]+>")  # what hpack calls a block; where that lies is nobody's business
@@ -34,16 +33,19 @@ class HeadReader(Decoder):
 
     def __init__(self) -> None:
         super().__init__(max_header_list_size=DECODED_MAX_BYTES)
-        self.received: list[HeaderTuple] = []
+        self.received: Fields = []
         self.may_be_interim = False
 
     def decode(self, data: bytes, raw: bool = False) -> Iterable[HeaderTuple]:
         """See `hpack.Decoder`."""
         del raw
         try:
-            self.received = received = list(super().decode(data, raw=True))
+            decoded = super().decode(data, raw=True)
         except HPACKDecodingError as error:
             raise type(error)(_MEMORY.sub("its bytes", str(error))) from error
+        self.received = received = [
+            (each[0], each[1]) if each.indexable else NeverIndexed((each[0], each[1])) for each in decoded
+        ]
         if self.may_be_interim and received and received[0][0] == b":status" and received[0][1].startswith(b"1"):
             return _INTERIM
         return ()
@@ -62,33 +64,24 @@ def library_connection(*, client: bool, streams_max: int) -> tuple[H2Connection,
                              normalize_outbound_headers=False)  # fmt: skip
     library = _Library(config)
     reader = library.decoder = HeadReader()
-    announced = {
-        SettingCodes.HEADER_TABLE_SIZE: HEADER_TABLE_BYTES,
-        SettingCodes.ENABLE_PUSH: 0,
-        SettingCodes.MAX_CONCURRENT_STREAMS: streams_max,
-        SettingCodes.INITIAL_WINDOW_SIZE: STREAM_WINDOW_BYTES,
-        SettingCodes.MAX_FRAME_SIZE: wire.FRAME_MAX_BYTES,
-        SettingCodes.MAX_HEADER_LIST_SIZE: HEAD_MAX_BYTES,
-    }
-    if not client:
-        announced[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
-    library.local_settings = Settings(client=client, initial_values=announced)
+    library.local_settings = Settings(
+        client=client,
+        initial_values={
+            SettingCodes(code): value for code, value in announced(client=client, streams_max=streams_max).items()
+        },
+    )
     library.initiate_connection()
     # Announced, but counted by us: above its own limit the library ends the connection, where one stream is enough.
     library.local_settings[SettingCodes.MAX_CONCURRENT_STREAMS] = 2**31 - 1
     library.local_settings.acknowledge()
-    library.increment_flow_control_window(_connection_window(client, streams_max) - STREAM_WINDOW_BYTES)
+    window = connection_window(client=client, streams_max=streams_max)
+    library.increment_flow_control_window(window - STREAM_WINDOW_BYTES)
     return library, reader
 
 
-def _connection_window(client: bool, streams_max: int) -> int:
-    """What all streams of a connection may have on the way.
-
-    Strangers share a connection to an endpoint: if those who do not read could fill its window, all would stand still
-    with them. So there is room for each stream's own. A client's connection holds up nobody but that client.
-    """
-    all_streams = streams_max * STREAM_WINDOW_BYTES if client else 0
-    return min(max(all_streams, CONNECTION_WINDOW_BYTES), _WINDOW_MAX_BYTES)
+def indexable(field: tuple[bytes, bytes]) -> tuple[bytes, bytes]:
+    """A field as the library wants to see it: one that must not be indexed is of a class of its own."""
+    return NeverIndexedHeaderTuple(*field) if isinstance(field, NeverIndexed) else field
 
 
 def settings_to_heed(frame: wire.Frame) -> bytes:

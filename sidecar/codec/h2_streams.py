@@ -1,21 +1,21 @@
 """The streams of one HTTP/2 connection, either end: what is sent on them, and how they and the connection break.
 
-The base of h2_mux.py, which reads. The library (h2_library.py) writes the frames, but for those that it must not know
-of: GOAWAY, after which it would do nothing more, and RST_STREAM on a stream that it takes for ended.
+The base of both codecs. What it decides holds whichever of them writes the frames: python-h2 (h2_mux.py), or our own
+(h2_lean). What arrives is h2_receiving.py's.
 """
 
 from abc import ABC, abstractmethod
 from typing import Final
 
-from sidecar.codec import h2_frames as wire
 from sidecar.codec.contract import CANCEL, Note, Trailing
 from sidecar.codec.events import Event, Reset
 from sidecar.codec.h2_abuse import RESETS_ABORT, RESETS_CALM, Abuse
 from sidecar.codec.h2_frames import Code
 from sidecar.codec.h2_heads import trailer_fields
-from sidecar.codec.h2_library import STREAM_WINDOW_BYTES, library_connection
+from sidecar.codec.h2_limits import SEND_MAX_BYTES, STREAM_WINDOW_BYTES
+from sidecar.codec.h2_states import AFTER_RECV_ES, AFTER_SEND_ES, CLOSED, GOT_END, OPEN, SENT_END
+from sidecar.model.messages import Fields
 
-SEND_MAX_BYTES = 65_536  # of one DATA frame, whatever the peer would take: others want to send too
 LATE_STREAMS_MAX = 256  # streams that we reset, whose last frames may be on the way
 NOTES_MAX = 100  # between two calls of `notes`
 PINGS_MAX = 8
@@ -48,8 +48,8 @@ class Stream:
     Attributes:
         method: The request's. An extended CONNECT is GET to the server and CONNECT to the client.
         tunnel: What follows the head is another protocol's, or will be if the answer agrees.
-        got_head, got_end: What the peer sent: its (final) head, its end.
-        sent_head, sent_end: What we sent.
+        state: Of h2_states.py; it began with a HEADERS frame, whoever sent that.
+        got_head, sent_head: The peer's (final) head, and ours.
         expects: Body bytes that the peer still owes; None when it announced no length.
         left: Body bytes that we still owe; None when we announced no length.
         muted: Our message has no body, whatever is given.
@@ -59,17 +59,36 @@ class Stream:
         head_bytes: Size of the request's header list, where it is held.
     """
 
-    __slots__ = ("expects", "got_end", "got_head", "head_bytes", "interims", "left", "method", "muted", "number",
-                 "owed", "sent_end", "sent_head", "small", "tunnel")  # fmt: skip
+    __slots__ = ("expects", "got_head", "head_bytes", "interims", "left", "method", "muted", "number", "owed",
+                 "sent_head", "small", "state", "tunnel")  # fmt: skip
 
     def __init__(self, number: int, method: bytes, *, tunnel: bool) -> None:
         self.number = number
         self.method = method
         self.tunnel = tunnel
-        self.got_head = self.got_end = self.sent_head = self.sent_end = self.muted = False
+        self.state: int = OPEN
+        self.got_head = self.sent_head = self.muted = False
         self.expects: int | None = None
         self.left: int | None = None
         self.owed = self.small = self.interims = self.head_bytes = 0
+
+    @property
+    def got_end(self) -> bool:
+        """The peer has ended its direction."""
+        return GOT_END[self.state]
+
+    @property
+    def sent_end(self) -> bool:
+        """We have ended ours."""
+        return SENT_END[self.state]
+
+    def peer_ends(self) -> None:
+        """END_STREAM came."""
+        self.state = AFTER_RECV_ES[self.state]
+
+    def we_end(self) -> None:
+        """END_STREAM was sent, or nobody wants what we would send."""
+        self.state = AFTER_SEND_ES[self.state]
 
 
 class Streams(ABC):
@@ -77,15 +96,9 @@ class Streams(ABC):
 
     _end_is_all: bool  # when the peer's message is complete, nothing more is told of the stream
 
-    def __init__(self, *, client: bool, streams_max: int) -> None:
-        self._library, self._reader = library_connection(client=client, streams_max=streams_max)
-        self._out = bytearray()
-        self._replies_bytes = 0  # of what `feed` put into `_out`
-        self._cutter = wire.Cutter()
+    def __init__(self) -> None:
         self._streams: dict[int, Stream] = {}
         self._late: dict[int, int] = {}  # stream we reset -> bytes that may still come of it
-        self._block: list[wire.Frame] = []  # HEADERS and CONTINUATION, while END_HEADERS is missing
-        self._greeted = False  # the peer's first SETTINGS came
         self._settings_acked = False
         self._abuse = Abuse()
         self._notes: list[Note] = []
@@ -95,11 +108,6 @@ class Streams(ABC):
         self._peer_gone_away = False
         self._pings: list[bytes] = []  # unanswered
         self._pings_sent = 0
-
-    def __del__(self) -> None:
-        # The library's connection holds methods of its own, and so itself: what it knows of its streams (2 KiB each)
-        # would wait for the collector, which a quiet process calls once in many minutes.
-        self._library.streams.clear()
 
     @property
     def over(self) -> str:
@@ -121,13 +129,49 @@ class Streams(ABC):
         notes, self._notes = self._notes, []
         return notes
 
-    def take(self) -> bytes:
-        """See `Mux`."""
-        self._collect()
-        written = bytes(self._out)
-        self._out.clear()
-        self._replies_bytes = 0
-        return written
+    # What a codec writes
+
+    @abstractmethod
+    def _put_head(self, number: int, fields: Fields, *, end: bool) -> None:
+        """A header block on stream `number`, which may be new."""
+
+    @abstractmethod
+    def _put_data(self, stream: Stream, data: bytes) -> None:
+        """A DATA frame within `_room`."""
+
+    @abstractmethod
+    def _put_end(self, stream: Stream) -> None:
+        """An empty DATA frame with END_STREAM."""
+
+    @abstractmethod
+    def _put_reset(self, number: int, code: int) -> None:
+        """RST_STREAM."""
+
+    @abstractmethod
+    def _put_ping(self, data: bytes) -> None:
+        """A PING of ours."""
+
+    @abstractmethod
+    def _put_goaway(self, last: int, code: int) -> None:
+        """GOAWAY, behind whatever was written."""
+
+    @abstractmethod
+    def _room(self, stream: Stream) -> int:
+        """What one DATA frame may carry now: the peer's windows and frame size."""
+
+    @abstractmethod
+    def _give_back(self, stream: Stream, size: int) -> None:
+        """Window of `stream` and of the connection; once `stream` has ended, of the connection."""
+
+    @property
+    @abstractmethod
+    def _peer_streams_max(self) -> int:
+        """What the peer's SETTINGS allow at once."""
+
+    @property
+    @abstractmethod
+    def _peer_connects(self) -> bool:
+        """Whether its SETTINGS allow `:protocol`."""
 
     # What we send
 
@@ -136,21 +180,23 @@ class Streams(ABC):
         known = self._streams.get(stream)
         if known is None or known.sent_end or known.muted:
             return SEND_MAX_BYTES  # vanishes, so nobody need wait
-        library = self._library
-        room = min(library.local_flow_control_window(stream), library.max_outbound_frame_size, SEND_MAX_BYTES)
-        return max(room, 0)
+        return max(min(self._room(known), SEND_MAX_BYTES), 0)
 
     def send_chunk(self, stream: int, data: bytes) -> None:
         """See `Mux`."""
         known = self._streams.get(stream)
         if known is None or known.sent_end or known.muted or not data:
             return
-        if known.left is not None:
-            if len(data) > known.left:
-                raise ValueError(f"{len(data)} body bytes, but only {known.left} of the announced length are left")
-            known.left -= len(data)
-        self._library.send_data(stream, data)
-        self._abuse.data_sent(len(data))
+        self._count_sent(known, len(data))
+        self._put_data(known, data)
+
+    def _count_sent(self, stream: Stream, size: int) -> None:
+        """Body bytes are about to be sent. Raises ValueError: more than were announced."""
+        if stream.left is not None:
+            if size > stream.left:
+                raise ValueError(f"{size} body bytes, but only {stream.left} of the announced length are left")
+            stream.left -= size
+        self._abuse.data_sent(size)
 
     def send_end(self, stream: int, trailers: Trailing = ()) -> None:
         """See `Mux`."""
@@ -161,9 +207,9 @@ class Streams(ABC):
             raise ValueError(f"the body ends, but {known.left} bytes of the announced length are owed")
         fields = () if known.tunnel else trailer_fields(trailers)
         if fields:
-            self._library.send_headers(stream, fields, end_stream=True)
+            self._put_head(stream, fields, end=True)
         else:
-            self._library.end_stream(stream)
+            self._put_end(known)
         self._we_ended(known)
 
     def credit(self, stream: int, size: int) -> None:
@@ -171,11 +217,12 @@ class Streams(ABC):
         known = self._streams.get(stream)
         if known is None or (size := min(size, known.owed)) <= 0:
             return
-        released = known.small * size // known.owed
-        known.small -= released
-        self._abuse.small_released(released)
+        if known.small:
+            released = known.small * size // known.owed
+            known.small -= released
+            self._abuse.small_released(released)
         known.owed -= size
-        self._library.acknowledge_received_data(size, stream)
+        self._give_back(known, size)
 
     def reset(self, stream: int, code: int = CANCEL) -> None:
         """See `Mux`."""
@@ -191,11 +238,11 @@ class Streams(ABC):
         self._pings_sent += 1
         data = self._pings_sent.to_bytes(8, "big")
         self._pings.append(data)
-        self._library.ping(data)
+        self._put_ping(data)
 
     def _we_ended(self, stream: Stream) -> None:
-        stream.sent_end = True
-        if stream.got_end:
+        stream.we_end()
+        if stream.state == CLOSED:
             self._done(stream)
 
     def _done(self, stream: Stream) -> None:  # noqa: ARG002 - the server forgets it
@@ -207,34 +254,22 @@ class Streams(ABC):
         del self._streams[stream.number]
         if stream.small:
             self._abuse.small_released(stream.small)
+        stream.state = CLOSED
         if stream.owed and not self._over:
-            self._library.acknowledge_received_data(stream.owed, stream.number)
+            owed, stream.owed = stream.owed, 0
+            self._give_back(stream, owed)
 
     def _write_reset(self, stream: Stream, code: int) -> None:
-        self._reset_number(stream.number, code, ended=stream.got_end)
+        self._reset_number(stream.number, code, ended=stream.got_end, silent=stream.state == CLOSED)
 
-    def _reset_number(self, number: int, code: int, *, ended: bool, written: bool = False) -> None:
-        """Write RST_STREAM, unless both sides know that the stream is over.
-
-        `ended`: the peer sends no more on it; `written`: the library has done it already.
-        """
-        known = self._library.streams.get(number)
-        if known is not None and known.open:
-            self._library.reset_stream(number, code)
-        elif not ended and not written:
-            self._write(wire.frame(wire.RST_STREAM, 0, number, code.to_bytes(4, "big")))
+    def _reset_number(self, number: int, code: int, *, ended: bool, silent: bool = False) -> None:
+        """Write RST_STREAM. `ended`: the peer sends no more on it; `silent`: it knows already that all is over."""
+        if not silent:
+            self._put_reset(number, code)
         if not ended:
             self._late[number] = STREAM_WINDOW_BYTES
             if len(self._late) > LATE_STREAMS_MAX:
                 del self._late[next(iter(self._late))]
-
-    def _collect(self) -> None:
-        self._out += self._library.data_to_send()
-
-    def _write(self, raw: bytes) -> None:
-        """Write what the library must not know of, after what it has written."""
-        self._collect()
-        self._out += raw
 
     # How streams and connections break
 
@@ -247,11 +282,16 @@ class Streams(ABC):
         """The last stream of the peer's that we may have acted on."""
         return 0
 
+    def _tell_reset(self, stream: Stream, reset: Reset, events: list[Event]) -> None:
+        """Whoever calls for `stream` is told that it is over."""
+        del stream
+        events.append(reset)
+
     def _break(
         self, stream: Stream, code: int, note: Note, events: list[Event], *, ended: bool, written: bool = False
     ) -> None:
-        """Reset `stream` for what the peer did. `ended`: it sends no more on it; `written`: the library reset it."""
-        self._reset_number(stream.number, code, ended=ended, written=written)
+        """Reset `stream` for what the peer did. `ended`: it sends no more on it; `written`: it was reset already."""
+        self._reset_number(stream.number, code, ended=ended, silent=written or stream.state == CLOSED)
         self._notes_add(note)
         self._give_up(stream, note.sentence, code, events)
         self._premature(events)
@@ -259,10 +299,10 @@ class Streams(ABC):
     def _give_up(self, stream: Stream, sentence: str, code: int, events: list[Event]) -> None:
         """`stream` was reset: tell whoever calls for it, unless the peer's message was complete and that was all."""
         if stream.got_end and self._end_is_all:
-            stream.sent_end = True
+            stream.we_end()
         else:
             self._drop(stream)
-            events.append(Reset(False, sentence, code, stream.number))
+            self._tell_reset(stream, Reset(False, sentence, code, stream.number), events)
 
     def _premature(self, events: list[Event]) -> None:
         """Count a stream that came to nothing."""
@@ -271,32 +311,27 @@ class Streams(ABC):
             self._abort(Note("rapid-reset", f"{level:.0f} streams came to nothing"), events)
         elif level >= RESETS_CALM and not self._calmed:
             self._note("rapid-reset", f"{level:.0f} streams came to nothing; no more are taken")
-            self._calm()
-
-    def _calm(self) -> None:
-        self._calmed = True
-        self._write(wire.goaway(self._last_taken, Code.ENHANCE_YOUR_CALM))
+            self._calmed = True
+            self._put_goaway(self._last_taken, Code.ENHANCE_YOUR_CALM)
 
     def _abort(self, note: Note, events: list[Event]) -> None:
         self._notes_add(note)
-        self._write(wire.goaway(self._last_taken, Code.ENHANCE_YOUR_CALM))
+        self._put_goaway(self._last_taken, Code.ENHANCE_YOUR_CALM)
         self._end(note.sentence, Code.ENHANCE_YOUR_CALM, events)
 
-    def _fail(self, code: Code, sentence: str, events: list[Event]) -> None:
+    def _fail(self, code: int, sentence: str, events: list[Event]) -> None:
         self._note("protocol-error", sentence)
-        self._write(wire.goaway(self._last_taken, code))
+        self._put_goaway(self._last_taken, code)
         self._end(sentence, code, events)
 
     def _end(self, sentence: str, code: int, events: list[Event]) -> None:
         self._over = sentence
-        events.extend(
-            Reset(False, sentence, code, stream.number)
-            for stream in self._streams.values()
-            if not (stream.got_end and self._end_is_all)
-        )
+        known = list(self._streams.values())
         self._streams.clear()
         self._late.clear()
-        self._block = []
+        for stream in known:
+            if not (stream.got_end and self._end_is_all):
+                self._tell_reset(stream, Reset(False, sentence, code, stream.number), events)
 
     def _note(self, kind: str, sentence: str) -> None:
         self._notes_add(Note(kind, sentence))

@@ -8,6 +8,14 @@ from collections.abc import Iterable, Sequence
 
 Fields = list[tuple[bytes, bytes]]
 
+
+class NeverIndexed(tuple[bytes, bytes]):
+    """A field that must stay out of every compression table on its way (RFC 7541 section 7.1.3), because somebody who
+    can add fields to the same connection could guess it there byte by byte. Its sender said so, or its name does."""
+
+    __slots__ = ()
+
+
 # A field that connects two hops only (RFC 9110 section 7.6.1); never forwarded as it came. `Trailer` is not one: it
 # tells the far end which fields come after the body.
 HOP_BY_HOP = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"te", b"transfer-encoding", b"upgrade"))

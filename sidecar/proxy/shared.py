@@ -26,7 +26,7 @@ from sidecar.transport.stream import Stream
 APP_IDLE_S = 30.0  # HTTP/2 says GOAWAY before it closes, so that an idle connection costs no request
 MESH_IDLE_S = 300.0
 # A tunnel may rest for an hour with a window full of bytes that its reader does not take. So many leave one window's
-# worth of the connection's own (codec/h2_library.py) free, or else the rest of some would be everybody's.
+# worth of the connection's own (codec/h2_limits.py) free, or else the rest of some would be everybody's.
 MAX_TUNNELS = 15  # of one connection: 64 KiB each, of 1 MiB
 MAX_PER_ENDPOINT = 256  # connections of 100 streams, or 15 tunnels, each; more is a leak
 

@@ -6,7 +6,7 @@ from collections import Counter
 import pytest
 import trio
 
-from sidecar.codec.h2_library import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES
+from sidecar.codec.h2_limits import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES
 from sidecar.model.bootstrap import ProcessLimits
 from sidecar.model.clusters import PLAIN, Protocol, ServiceKey
 from sidecar.model.policies import AllowRule, AuthorizationPolicy, TargetRef, Timeouts, TrafficPolicy

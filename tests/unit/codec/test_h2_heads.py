@@ -1,19 +1,18 @@
 """What HTTP/2 heads are read as, and written as. What is refused stands in tests/conformance/test_http2_vectors.py."""
 
 import pytest
-from hpack import HeaderTuple, NeverIndexedHeaderTuple
 
 from sidecar.codec.contract import MuxClient, MuxServer
 from sidecar.codec.h2_client import H2Client
 from sidecar.codec.h2_heads import request_fields, request_head, response_fields, response_head, trailer_fields
 from sidecar.codec.h2_server import H2Server
-from sidecar.model.messages import RequestHead, ResponseHead
+from sidecar.model.messages import Fields, NeverIndexed, RequestHead, ResponseHead
 
 GET = ((b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"a.example"), (b":path", b"/"))
 
 
-def received(*fields: tuple[bytes, bytes]) -> list[HeaderTuple]:
-    return [HeaderTuple(*field) for field in fields]
+def received(*fields: tuple[bytes, bytes]) -> Fields:
+    return list(fields)
 
 
 def test_both_codecs_are_what_the_contract_asks_for() -> None:
@@ -148,7 +147,7 @@ def test_connect_is_written_with_its_authority_only() -> None:
 def test_secrets_are_marked_and_others_are_not() -> None:
     written = response_fields(ResponseHead(200, [(b"Set-Cookie", b"k=v"), (b"a", b"b")]), b"GET", tunnel=False)
 
-    assert [isinstance(field, NeverIndexedHeaderTuple) for field in written] == [False, True, False]
+    assert [isinstance(field, NeverIndexed) for field in written] == [False, True, False]
 
 
 @pytest.mark.parametrize("path", [b"", b"/\r\nx: y", b"/\0"])

@@ -12,7 +12,7 @@ from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invaria
 
 from sidecar.codec.events import Chunk, End, Event, Head, Interim, Reset, Trailers
 from sidecar.codec.h2_client import H2Client
-from sidecar.codec.h2_library import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES
+from sidecar.codec.h2_limits import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES
 from sidecar.codec.h2_mux import H2Mux
 from sidecar.codec.h2_server import H2Server
 from sidecar.model.messages import RequestHead, ResponseHead

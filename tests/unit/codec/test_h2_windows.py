@@ -3,7 +3,7 @@
 import pytest
 
 from sidecar.codec.h2_client import H2Client
-from sidecar.codec.h2_library import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES
+from sidecar.codec.h2_limits import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES
 from sidecar.codec.h2_server import H2Server
 from tests.support.http2 import PREFACE, Wire
 
