@@ -1,0 +1,206 @@
+"""Header blocks to fields (RFC 7541 section 3), with the limits on what is received.
+
+One `Decoder` reads all blocks of one direction of a connection, in order. Its table is a list whose positions are the
+indices that blocks say, so that most fields are one look-up. Refuses to judge what names and values are.
+"""
+
+from sidecar.codec.hpack_lean.errors import HpackError, ListTooLargeError
+from sidecar.codec.hpack_lean.huffman import KNOWN, decode_huffman, known_huffman
+from sidecar.codec.hpack_lean.integers import rest_of_integer
+from sidecar.codec.hpack_lean.static_table import (
+    DYNAMIC,
+    ENTRY_OVERHEAD_BYTES,
+    STATIC,
+    STATIC_ENTRY_MAX_BYTES,
+    TABLE_MAX_BYTES,
+    NeverIndexed,
+)
+from sidecar.model.messages import Fields
+
+# A list that cannot be larger than this is not counted: a hundred of them are below what the heads of a peer may take.
+COUNTED_FROM_BYTES = 10 * 1024
+_HUFFMAN_EXPANDS = 2  # the shortest word has 5 bits: a byte becomes 1.6 at most
+
+
+class Decoder:
+    """Reads the header blocks of one peer.
+
+    Args:
+        fields_max: Fields of a list; more are read, and not kept.
+        bytes_max: Of a list, as SETTINGS_MAX_HEADER_LIST_SIZE counts them: names, values, and 32 for each field.
+        table_max_bytes: The SETTINGS_HEADER_TABLE_SIZE of ours that the peer goes by.
+
+    Attributes:
+        size_bytes: Of the last list, counted so; up to COUNTED_FROM_BYTES it is estimated from above.
+    """
+
+    __slots__ = (
+        "_allowed",
+        "_bytes",
+        "_bytes_max",
+        "_fields_max",
+        "_limit",
+        "_owed",
+        "_table",
+        "_widest",
+        "size_bytes",
+    )
+
+    def __init__(self, *, fields_max: int, bytes_max: int, table_max_bytes: int = TABLE_MAX_BYTES) -> None:
+        self._fields_max = fields_max
+        self._bytes_max = bytes_max
+        self._allowed = table_max_bytes
+        self._limit = table_max_bytes
+        self._owed: int | None = None  # the next block has to begin with an update to no more than this
+        self._table = list(STATIC)
+        self._bytes = 0  # of dynamic entries
+        self._widest = STATIC_ENTRY_MAX_BYTES  # no entry was ever larger
+        self.size_bytes = 0
+
+    def limit_table(self, table_max_bytes: int) -> None:
+        """The peer has acknowledged another SETTINGS_HEADER_TABLE_SIZE of ours.
+
+        Where that is less than its encoder uses, its next block has to say so at its beginning (section 4.2).
+        """
+        self._allowed = table_max_bytes
+        if table_max_bytes < self._limit:
+            self._owed = table_max_bytes if self._owed is None else min(self._owed, table_max_bytes)
+
+    def decode(self, block: bytes) -> Fields:
+        """The fields of one whole header block; those that were never to be indexed are `NeverIndexed`.
+
+        Raises:
+            HpackError: The block breaks RFC 7541; none after it can be read.
+            ListTooLargeError: It has more fields or bytes than allowed. It was read to its end all the same, never
+                keeping more than `fields_max` fields at once, and the table is what the peer thinks it is: one stream
+                has to go, not the connection. Time and memory are bounded by the block's length.
+        """
+        fields: Fields = []
+        append, table = fields.append, self._table
+        end, at, index, dropped = len(block), 0, 0, 0
+        if self._owed is not None or (end and 0x20 <= block[0] < 0x40):
+            at = self._size_updates(block)
+        try:
+            while at < end:
+                room = self._fields_max - len(fields)
+                if not room:  # and one more is coming
+                    dropped += self._fields_max
+                    room = self._fields_max
+                    fields.clear()
+                stop = min(at + room, end)  # each takes a byte at least: up to there come no more than `room`
+                while at < stop:
+                    byte = block[at]
+                    at += 1
+                    if byte > 0x80:  # section 6.1
+                        index = byte - 0x80
+                        if index == 0x7F:
+                            index, at = rest_of_integer(block, at, 0x7F)
+                        append(table[index])
+                        continue
+                    prefix = _NAME_PREFIX[byte]  # section 6.2
+                    index = byte & prefix
+                    if not index:
+                        name, at = _name(block, at, byte)
+                    else:
+                        if index == prefix:
+                            index, at = rest_of_integer(block, at, prefix)
+                        name = table[index][0]
+                    length = block[at]
+                    at += 1
+                    if length < 0x7F:
+                        value = block[at : at + length]
+                        at += length
+                    else:
+                        value, at = _string(block, at, length, secret=0x10 <= byte < 0x20)
+                    if byte < 0x10:
+                        append((name, value))
+                    elif byte < 0x20:
+                        append(NeverIndexed((name, value)))
+                    else:
+                        field = (name, value)
+                        append(field)
+                        self._add(field)
+        except IndexError:
+            if index >= len(table):
+                raise HpackError(f"index {index} is in no table (RFC 7541 section 2.3.3)") from None
+            at = end + 1
+        if at > end:
+            raise HpackError("the block ends inside a field (RFC 7541 section 6)")
+        return self._within_limits(fields, dropped, end)
+
+    def _within_limits(self, fields: Fields, dropped: int, block_bytes: int) -> Fields:
+        size = len(fields) * self._widest + _HUFFMAN_EXPANDS * block_bytes
+        if size > COUNTED_FROM_BYTES:
+            size = sum(len(name) + len(value) for name, value in fields) + ENTRY_OVERHEAD_BYTES * len(fields)
+        self.size_bytes = size
+        if dropped:
+            count = dropped + len(fields)
+            raise ListTooLargeError(f"the head has {count} fields; {self._fields_max} are allowed")
+        if size > self._bytes_max:
+            raise ListTooLargeError(f"the head is larger than {self._bytes_max} bytes")
+        return fields
+
+    def _size_updates(self, block: bytes) -> int:
+        """Follow the updates that the block begins with (section 6.3); returns where they end."""
+        at, smallest = 0, self._limit
+        while at < len(block) and 0x20 <= block[at] < 0x40:
+            size = block[at] & 0x1F
+            at += 1
+            if size == 0x1F:
+                size, at = rest_of_integer(block, at, 0x1F)
+            if size > self._allowed:
+                raise HpackError(f"a table of {size} bytes; {self._allowed} are allowed (RFC 7541 section 6.3)")
+            smallest = min(smallest, size)
+            self._limit = size
+            self._evict(size)
+        if self._owed is not None and smallest > self._owed:
+            raise HpackError("the peer does not make its table smaller, as we asked (RFC 7541 section 4.2)")
+        self._owed = None
+        return at
+
+    def _add(self, field: tuple[bytes, bytes]) -> None:
+        """The table's newest entry; one that is larger than the table empties it (section 4.4)."""
+        size = len(field[0]) + len(field[1]) + ENTRY_OVERHEAD_BYTES
+        if self._bytes + size > self._limit:
+            self._evict(self._limit - size)
+            if size > self._limit:
+                return
+        self._table.insert(DYNAMIC, field)
+        self._bytes += size
+        if size > self._widest:
+            self._widest = size
+
+    def _evict(self, size: int) -> None:
+        """Drop the oldest entries until the table has no more than `size` bytes."""
+        table = self._table
+        while self._bytes > size and len(table) > DYNAMIC:
+            name, value = table.pop()
+            self._bytes -= len(name) + len(value) + ENTRY_OVERHEAD_BYTES
+
+
+def _name(block: bytes, at: int, byte: int) -> tuple[bytes, int]:
+    """The name of a literal whose first byte, `byte`, has no index, and where it ends."""
+    if byte == 0x80:
+        raise HpackError("index 0 (RFC 7541 section 6.1)")
+    if 0x20 <= byte < 0x40:
+        raise HpackError("the table's size changes behind the first field (RFC 7541 section 4.2)")
+    return _string(block, at + 1, block[at], secret=False)
+
+
+def _string(block: bytes, at: int, first: int, *, secret: bool) -> tuple[bytes, int]:
+    """The string (section 5.2) whose length begins with the byte `first`, before `at`, and where it ends."""
+    length = first & 0x7F
+    if length == 0x7F:
+        length, at = rest_of_integer(block, at, 0x7F)
+    end = at + length
+    raw = block[at:end]
+    if first < 0x80 or end > len(block):  # the caller sees that it is cut off
+        return raw, end
+    known = KNOWN.get(raw)
+    if known is not None:
+        return known, end
+    return (decode_huffman if secret else known_huffman)(raw), end
+
+
+# By first byte of a literal: the bits that say the index of its name. None of an update, which is no literal.
+_NAME_PREFIX = bytes([0x0F] * 0x20 + [0x00] * 0x20 + [0x3F] * 0x41)
