@@ -12,6 +12,7 @@ from typing import Protocol
 
 import trio
 
+from sidecar.codec.contract import MuxClient
 from sidecar.codec.plain_head import RequestActs, ResponseActs
 from sidecar.model import clusters
 from sidecar.model.bootstrap import NodeInfo, ProcessLimits
@@ -21,6 +22,7 @@ from sidecar.model.policies import AuthorizationPolicy, TrafficPolicy
 from sidecar.model.snapshot import Known, Snapshot
 from sidecar.policy.deadline import DEADLINE_HEADER
 from sidecar.policy.limits import lifetime_s
+from sidecar.proxy.codecs import http2_client
 from sidecar.proxy.edits import NOT_FROM_CLIENTS, REQUEST_ID
 from sidecar.proxy.places import Places
 from sidecar.proxy.pool import Pool
@@ -88,7 +90,7 @@ class Worker:
         draining: Every answer from now on is the last of its connection.
         closing: Connections end as soon as they are at rest.
         on_bug: Told of what no code expected; it ended one connection, and nothing else.
-        fast_path: Whether plain requests may be served without a task.
+        fast_path: Whether plain requests may be served without a task, and HTTP/2 by our own codec.
         timer: For what waits without one; `lanes` are the connections on the fast path.
         request_acts, response_acts: What is done with the fields of plain heads, by name.
         tables, ways, tallies: Where names and rules lead and what counts requests, as long as the snapshot lasts.
@@ -123,9 +125,9 @@ class Worker:
         self.router = Router()
         self.live = LiveRegistry()
         self.response_acts = ResponseActs((UNTOUCHED,))
-        self.pool = Pool(dialer, observer, now, self.limits, on_bug, self.response_acts)
+        self.pool = Pool(dialer, observer, now, self.limits, on_bug, self.response_acts, self._http2_client)
         self.inbound_live = LiveRegistry()
-        self.inbound_pool = Pool(dialer, observer, now, self.limits, on_bug, self.response_acts)
+        self.inbound_pool = Pool(dialer, observer, now, self.limits, on_bug, self.response_acts, self._http2_client)
         self.identity = ""
         self.draining = False
         self.closing = False
@@ -144,6 +146,9 @@ class Worker:
         self._idle: set[Waiting] = set()
         self._drain_calls: set[Callable[[], None]] = set()
         self._access: tuple[Snapshot, dict[ServiceKey, tuple[AuthorizationPolicy, ...]]] = (self.snapshot, {})
+
+    def _http2_client(self) -> MuxClient:
+        return http2_client(self.limits.http2_streams, lean=self.fast_path)
 
     def switch(self, snapshot: Snapshot) -> None:
         """Serve new requests with `snapshot`; those under way keep theirs.
