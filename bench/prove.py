@@ -168,6 +168,12 @@ PROOFS: tuple[Run, ...] = (
         "10,000,000 generated heads",
     ),
     InParts(
+        "hpack",
+        "our HPACK and the hpack package's read, refuse and write the same, tables and never-indexed fields included",
+        "tests.fuzz.hpack_blocks:prove",
+        "1,000,000 generated header blocks",
+    ),
+    InParts(
         "attacks",
         "an attack on a process costs others no error and little time, and all that it took comes back",
         "bench.attacks.proof:prove",
@@ -177,7 +183,7 @@ PROOFS: tuple[Run, ...] = (
         "guided-fuzz",
         "no bytes that atheris thinks of break a codec, a reader of first bytes, the configuration, the stream",
         "tests.fuzz.guided:prove",
-        "10 targets of a minute",
+        "a minute for each of the readers",
     ),
 )
 

@@ -6,9 +6,10 @@ The reference codec: what it decides stands in h2_client_side.py, how it reads i
 from sidecar.codec.h2_client_side import ClientSide
 from sidecar.codec.h2_limits import STREAMS_MAX
 from sidecar.codec.h2_mux import H2Mux
+from sidecar.codec.h2_streams import Stream
 
 
-class H2Client(ClientSide, H2Mux):
+class H2Client(ClientSide[Stream], H2Mux):
     """See `MuxClient`.
 
     Args:

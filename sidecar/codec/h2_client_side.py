@@ -11,7 +11,7 @@ from sidecar.codec.h2_frames import LAST_STREAM, Code, code_name
 from sidecar.codec.h2_heads import request_fields, response_head
 from sidecar.codec.h2_limits import STREAMS_MAX
 from sidecar.codec.h2_receiving import Receiving
-from sidecar.codec.h2_streams import Stream
+from sidecar.codec.h2_streams import S
 from sidecar.errors import UPSTREAM_PROTOCOL, ProxyError
 from sidecar.model.messages import Fields, RequestHead, ResponseHead
 
@@ -21,7 +21,7 @@ INTERIM_MAX_COUNT = 10  # 1xx answers before the final one, as over HTTP/1.1
 _NOT_OF_A_TUNNEL = frozenset((b"content-length", b"sec-websocket-accept"))
 
 
-class ClientSide(Receiving):
+class ClientSide(Receiving[S]):
     """See `MuxClient`."""
 
     _blame = UPSTREAM_PROTOCOL
@@ -57,7 +57,7 @@ class ClientSide(Receiving):
         left = None if tunnel else head.content_length
         return self._begin(fields, b"CONNECT" if tunnel else head.method, tunnel=tunnel, left=left, end=end).number
 
-    def _begin(self, fields: Fields, method: bytes, *, tunnel: bool, left: int | None, end: bool) -> Stream:
+    def _begin(self, fields: Fields, method: bytes, *, tunnel: bool, left: int | None, end: bool) -> S:
         """A new stream, its head written. `left`: the body's length, None for unknown. Raises ValueError."""
         if end and left:
             raise ValueError(f"the request ends with its head, but {left} bytes of the announced length are owed")
@@ -90,20 +90,17 @@ class ClientSide(Receiving):
     def _is_idle(self, number: int) -> bool:
         return number >= self._next or not number & 1
 
-    def _made(self, number: int, method: bytes, *, tunnel: bool) -> Stream:
-        return Stream(number, method, tunnel=tunnel)
-
-    def _tell_answer(self, stream: Stream, head: ResponseHead, ended: bool, events: list[Event]) -> None:
+    def _tell_answer(self, stream: S, head: ResponseHead, ended: bool, events: list[Event]) -> None:
         """The final head of an answer came; of a tunnel, if `stream` says so."""
         events.append(Tunnel(head, stream.number) if stream.tunnel else Head(head, stream.number))
         if ended:
             events.append(End(stream.number))
 
-    def _tell_interim(self, stream: Stream, head: ResponseHead, events: list[Event]) -> None:
+    def _tell_interim(self, stream: S, head: ResponseHead, events: list[Event]) -> None:
         """A 1xx answer came."""
         events.append(Interim(head, stream.number))
 
-    def _head(self, stream: Stream, received: Fields, ended: bool, events: list[Event]) -> None:
+    def _head(self, stream: S, received: Fields, ended: bool, events: list[Event]) -> None:
         try:
             head = response_head(received, stream.method, ended=ended)
         except ProxyError as exc:
@@ -128,7 +125,7 @@ class ClientSide(Receiving):
             self._end_received(stream)
         self._tell_answer(stream, head, ended, events)
 
-    def _peer_reset(self, stream: Stream, code: int, events: list[Event]) -> None:
+    def _peer_reset(self, stream: S, code: int, events: list[Event]) -> None:
         if stream.got_end and not stream.tunnel:
             stream.we_end()  # the answer is complete: the upstream does not want the rest of the request
             return

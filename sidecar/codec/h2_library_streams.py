@@ -11,7 +11,7 @@ from sidecar.codec.h2_streams import Stream
 from sidecar.model.messages import Fields
 
 
-class LibraryStreams(Receiving):
+class LibraryStreams(Receiving[Stream]):
     """See `Streams`."""
 
     def __init__(self, *, client: bool, streams_max: int) -> None:
@@ -34,6 +34,9 @@ class LibraryStreams(Receiving):
 
     def _collect(self) -> None:
         self._out += self._library.data_to_send()
+
+    def _made(self, number: int, method: bytes, *, tunnel: bool) -> Stream:
+        return Stream(number, method, tunnel=tunnel)
 
     def _put_head(self, number: int, fields: Fields, *, end: bool) -> None:
         self._library.send_headers(number, [indexable(field) for field in fields], end_stream=end)

@@ -14,12 +14,14 @@ from sidecar.codec.h2_abuse import CONTROL_REPLIES_MAX_BYTES, SMALL_DATA_BYTES
 from sidecar.codec.h2_frames import Code, code_name
 from sidecar.codec.h2_heads import trailers
 from sidecar.codec.h2_states import CLOSED
-from sidecar.codec.h2_streams import DRAIN_PING, Stream, Streams
+from sidecar.codec.h2_streams import DRAIN_PING, S, Streams
 from sidecar.errors import Fault, ProxyError
 from sidecar.model.messages import Fields
 
+_BAD_PRIORITY = "a PRIORITY frame of another size than 5 bytes, on itself, or on no stream (RFC 9113 section 6.3)"
 
-class Receiving(Streams):
+
+class Receiving(Streams[S]):
     """See `Mux`."""
 
     _preface: bytes = b""  # what must still come before the first frame
@@ -32,7 +34,7 @@ class Receiving(Streams):
 
     # Whom what came is told
 
-    def _tell_trailers(self, stream: Stream, fields: Fields, events: list[Event]) -> None:
+    def _tell_trailers(self, stream: S, fields: Fields, events: list[Event]) -> None:
         """Trailers came, perhaps none that may be kept; they are the end."""
         if fields:
             events.append(Trailers(fields, stream.number))
@@ -44,7 +46,7 @@ class Receiving(Streams):
         preface = self._preface
         size = min(len(preface), len(data))
         if data[:size] != preface[:size]:
-            self._fail(Code.PROTOCOL_ERROR, "the peer does not begin as HTTP/2 does", events)
+            self._fail(Code.PROTOCOL_ERROR, "the peer does not begin as HTTP/2 does (RFC 9113 section 3.4)", events)
             return b""
         self._preface = preface[size:]
         return data[size:]
@@ -54,15 +56,15 @@ class Receiving(Streams):
             note = Note("control-backlog", f"more than {CONTROL_REPLIES_MAX_BYTES} bytes of answers wait to be read")
             self._abort(note, events)
 
-    def _wrong_data(self, stream: Stream, size: int, ended: bool) -> Note | None:
+    def _wrong_data(self, stream: S, size: int, ended: bool) -> Note | None:
         if not stream.got_head:
-            return Note("protocol-error", "DATA came before the head")
+            return Note("protocol-error", "DATA came before the head (RFC 9113 section 8.1)")
         owed = stream.expects
         if owed is not None and (size > owed or (ended and size != owed)):
-            return Note("bad-length", "the body is longer or shorter than content-length says")
+            return Note("bad-length", "the body is longer or shorter than content-length says (RFC 9113 section 8.1.1)")
         return None
 
-    def _chunk(self, stream: Stream, body: bytes, events: list[Event]) -> None:
+    def _chunk(self, stream: S, body: bytes, events: list[Event]) -> None:
         size = len(body)
         stream.owed += size
         last = events[-1] if events else None
@@ -74,25 +76,25 @@ class Receiving(Streams):
         if size < SMALL_DATA_BYTES:
             self._hold_small(stream, events)
 
-    def _hold_small(self, stream: Stream, events: list[Event]) -> None:
+    def _hold_small(self, stream: S, events: list[Event]) -> None:
         """A small frame was handed on by itself."""
         stream.small += 1
         note = self._abuse.small_data()
         if note is not None:
             self._abort(note, events)
 
-    def _after_end(self, number: int, stream: Stream | None, events: list[Event]) -> None:
+    def _after_end(self, number: int, stream: S | None, events: list[Event]) -> None:
         """A frame on a stream that the peer had ended was answered with RST_STREAM."""
-        sentence = f"a frame came on stream {number} after its end"
+        sentence = f"a frame came on stream {number} after its end (STREAM_CLOSED, RFC 9113 section 5.1)"
         self._note("frame-after-end", sentence)
         if stream is not None:
             self._give_up(stream, sentence, Code.STREAM_CLOSED, events)
         self._premature(events)
 
-    def _head(self, stream: Stream, received: Fields, ended: bool, events: list[Event]) -> None:
+    def _head(self, stream: S, received: Fields, ended: bool, events: list[Event]) -> None:
         """The head of an answer; a server is never asked, its streams begin with their heads."""
 
-    def _trailers(self, stream: Stream, received: Fields, ended: bool, events: list[Event]) -> None:
+    def _trailers(self, stream: S, received: Fields, ended: bool, events: list[Event]) -> None:
         """A header block came after the head."""
         try:
             fields = trailers(received, self._blame)
@@ -100,7 +102,7 @@ class Receiving(Streams):
             self._break(stream, Code.PROTOCOL_ERROR, Note("bad-head", str(exc)), events, ended=ended)
             return
         if stream.tunnel or not ended:
-            note = Note("bad-head", "HEADERS came inside a body or a tunnel")
+            note = Note("bad-head", "HEADERS came inside a body or a tunnel (RFC 9113 section 8.1)")
             self._break(stream, Code.PROTOCOL_ERROR, note, events, ended=ended)
         elif stream.expects:
             note = Note("bad-length", f"the body ends {stream.expects} bytes before the length that it announced")
@@ -109,14 +111,14 @@ class Receiving(Streams):
             self._end_received(stream)
             self._tell_trailers(stream, fields, events)
 
-    def _end_received(self, stream: Stream) -> None:
+    def _end_received(self, stream: S) -> None:
         """The peer has ended its direction of `stream`."""
         stream.peer_ends()
         if stream.state == CLOSED:
             self._done(stream)
 
     @abstractmethod
-    def _peer_reset(self, stream: Stream, code: int, events: list[Event]) -> None:
+    def _peer_reset(self, stream: S, code: int, events: list[Event]) -> None:
         """The peer gives `stream` up."""
 
     def _pong(self, answered: bytes) -> None:
@@ -133,12 +135,12 @@ class Receiving(Streams):
         if self._flooded(events):
             return
         if number:
-            self._fail(Code.PROTOCOL_ERROR, "GOAWAY on a stream", events)
+            self._fail(Code.PROTOCOL_ERROR, "GOAWAY on a stream (RFC 9113 section 6.8)", events)
             return
         try:
             last, code = wire.goaway_said(payload)
         except struct.error:
-            self._fail(Code.FRAME_SIZE_ERROR, "a GOAWAY shorter than 8 bytes", events)
+            self._fail(Code.FRAME_SIZE_ERROR, "a GOAWAY shorter than 8 bytes (RFC 9113 section 6.8)", events)
             return
         if code != Code.NO_ERROR:
             self._note("peer-goaway", f"the peer goes away with {code_name(code)}")
@@ -160,9 +162,9 @@ class Receiving(Streams):
         stream = self._streams.get(number)
         code = Code.PROTOCOL_ERROR if size == 5 or not number else Code.FRAME_SIZE_ERROR
         if stream is None:
-            self._fail(code, "a PRIORITY frame that cannot be", events)
+            self._fail(code, _BAD_PRIORITY, events)
         else:
-            note = Note("protocol-error", "a PRIORITY frame that cannot be")
+            note = Note("protocol-error", _BAD_PRIORITY)
             self._break(stream, code, note, events, ended=stream.got_end)
 
     def _ignored(self, events: list[Event]) -> None:

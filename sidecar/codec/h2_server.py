@@ -10,9 +10,10 @@ from sidecar.codec.h2_heads import list_bytes
 from sidecar.codec.h2_limits import STREAMS_MAX
 from sidecar.codec.h2_mux import H2Mux
 from sidecar.codec.h2_server_side import ServerSide
+from sidecar.codec.h2_streams import Stream
 
 
-class H2Server(ServerSide, H2Mux):
+class H2Server(ServerSide[Stream], H2Mux):
     """See `MuxServer`."""
 
     def __init__(self, *, streams_max: int = STREAMS_MAX) -> None:

@@ -12,14 +12,14 @@ from sidecar.codec.h2_heads import request_head, response_fields
 from sidecar.codec.h2_limits import STREAMS_MAX
 from sidecar.codec.h2_receiving import Receiving
 from sidecar.codec.h2_states import HALF_CLOSED_REMOTE
-from sidecar.codec.h2_streams import DRAIN_PING, Stream
+from sidecar.codec.h2_streams import DRAIN_PING, S
 from sidecar.errors import HEAD_TOO_BIG, MALFORMED, ProxyError
 from sidecar.model.messages import Fields, RequestHead, ResponseHead
 
 HEADS_MAX_BYTES = 1024 * 1024  # of all open streams; HPACK makes 60 KiB out of a few bytes, a hundred times over
 
 
-class ServerSide(Receiving):
+class ServerSide(Receiving[S]):
     """See `MuxServer`."""
 
     _preface = wire.PREFACE
@@ -69,9 +69,7 @@ class ServerSide(Receiving):
         fields = response_fields(head, known.method, tunnel=switched)
         self._answer(known, fields, head.status, switched=switched, left=head.content_length, end=end)
 
-    def _answer(
-        self, stream: Stream, fields: Fields, status: int, *, switched: bool, left: int | None, end: bool
-    ) -> None:
+    def _answer(self, stream: S, fields: Fields, status: int, *, switched: bool, left: int | None, end: bool) -> None:
         """Write a final head. `left`: the body's length, None for unknown. Raises ValueError: `end`, and a body."""
         muted = not switched and (stream.method == b"HEAD" or status in (204, 304))
         if switched or muted:
@@ -84,7 +82,7 @@ class ServerSide(Receiving):
         if end:
             self._we_ended(stream)
 
-    def _done(self, stream: Stream) -> None:
+    def _done(self, stream: S) -> None:
         super()._done(stream)
         self._drop(stream)
 
@@ -95,17 +93,19 @@ class ServerSide(Receiving):
     def _last_taken(self) -> int:
         return self._taken
 
-    def _made(self, number: int, method: bytes, *, tunnel: bool) -> Stream:
-        return Stream(number, method, tunnel=tunnel)
-
-    def _tell_request(self, stream: Stream, head: RequestHead, events: list[Event]) -> None:
+    def _tell_request(self, stream: S, head: RequestHead, events: list[Event]) -> None:
         """A stream begins; it is over for the client already where its state says so."""
         events.append(Head(head, stream.number))
         if stream.state == HALF_CLOSED_REMOTE:
             events.append(End(stream.number))
 
-    def _new_request(self, number: int, received: Fields, size_bytes: int, ended: bool, events: list[Event]) -> None:
-        """The head of a stream that begins, `number` being above all that were begun before."""
+    def _new_request(
+        self, number: int, received: Fields, size_bytes: int, ended: bool, events: list[Event], too_large: str = ""
+    ) -> None:
+        """The head of a stream that begins, `number` being above all that were begun before.
+
+        `size_bytes`: of the list. `too_large`: why it was not kept, in words; "" if it was.
+        """
         if self._last is not None or self._calmed:
             self._refuse(number, ended, "we are going away", events, excused=not self._calmed)
             return
@@ -113,6 +113,8 @@ class ServerSide(Receiving):
         if len(self._streams) >= self._streams_max:
             sentence = f"the client has {self._streams_max} streams open already"
             self._refuse(number, ended, sentence, events, excused=not self._settings_acked)
+        elif too_large:
+            self._bad_request(number, too_large, ended, events, too_big=True)
         elif self._heads_bytes + size_bytes > HEADS_MAX_BYTES and self._streams:
             sentence = f"the heads of open streams take {self._heads_bytes} bytes already"
             self._refuse(number, ended, sentence, events, excused=True)
@@ -139,7 +141,7 @@ class ServerSide(Receiving):
         self._note("head-too-big" if too_big else "bad-head", why)
         self._premature(events)
 
-    def _drop(self, stream: Stream) -> None:
+    def _drop(self, stream: S) -> None:
         super()._drop(stream)
         self._heads_bytes -= stream.head_bytes
 
@@ -150,7 +152,7 @@ class ServerSide(Receiving):
         if not (excused and self._abuse.refused_early()):
             self._premature(events)
 
-    def _peer_reset(self, stream: Stream, code: int, events: list[Event]) -> None:
+    def _peer_reset(self, stream: S, code: int, events: list[Event]) -> None:
         sentence = f"the client reset the stream ({code_name(code)})"
         answered = stream.sent_end
         self._drop(stream)

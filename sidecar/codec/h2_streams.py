@@ -5,7 +5,7 @@ The base of both codecs. What it decides holds whichever of them writes the fram
 """
 
 from abc import ABC, abstractmethod
-from typing import Final
+from typing import Final, Generic, TypeVar
 
 from sidecar.codec.contract import CANCEL, Note, Trailing
 from sidecar.codec.events import Event, Reset
@@ -91,13 +91,16 @@ class Stream:
         self.state = AFTER_SEND_ES[self.state]
 
 
-class Streams(ABC):
+S = TypeVar("S", bound=Stream)  # what a codec keeps of a stream
+
+
+class Streams(ABC, Generic[S]):
     """See `Mux`."""
 
     _end_is_all: bool  # when the peer's message is complete, nothing more is told of the stream
 
     def __init__(self) -> None:
-        self._streams: dict[int, Stream] = {}
+        self._streams: dict[int, S] = {}
         self._late: dict[int, int] = {}  # stream we reset -> bytes that may still come of it
         self._settings_acked = False
         self._abuse = Abuse()
@@ -129,18 +132,22 @@ class Streams(ABC):
         notes, self._notes = self._notes, []
         return notes
 
-    # What a codec writes
+    # What a codec keeps, and writes
+
+    @abstractmethod
+    def _made(self, number: int, method: bytes, *, tunnel: bool) -> S:
+        """A stream that begins."""
 
     @abstractmethod
     def _put_head(self, number: int, fields: Fields, *, end: bool) -> None:
         """A header block on stream `number`, which may be new."""
 
     @abstractmethod
-    def _put_data(self, stream: Stream, data: bytes) -> None:
+    def _put_data(self, stream: S, data: bytes) -> None:
         """A DATA frame within `_room`."""
 
     @abstractmethod
-    def _put_end(self, stream: Stream) -> None:
+    def _put_end(self, stream: S) -> None:
         """An empty DATA frame with END_STREAM."""
 
     @abstractmethod
@@ -156,11 +163,11 @@ class Streams(ABC):
         """GOAWAY, behind whatever was written."""
 
     @abstractmethod
-    def _room(self, stream: Stream) -> int:
+    def _room(self, stream: S) -> int:
         """What one DATA frame may carry now: the peer's windows and frame size."""
 
     @abstractmethod
-    def _give_back(self, stream: Stream, size: int) -> None:
+    def _give_back(self, stream: S, size: int) -> None:
         """Window of `stream` and of the connection; once `stream` has ended, of the connection."""
 
     @property
@@ -190,7 +197,7 @@ class Streams(ABC):
         self._count_sent(known, len(data))
         self._put_data(known, data)
 
-    def _count_sent(self, stream: Stream, size: int) -> None:
+    def _count_sent(self, stream: S, size: int) -> None:
         """Body bytes are about to be sent. Raises ValueError: more than were announced."""
         if stream.left is not None:
             if size > stream.left:
@@ -240,16 +247,16 @@ class Streams(ABC):
         self._pings.append(data)
         self._put_ping(data)
 
-    def _we_ended(self, stream: Stream) -> None:
+    def _we_ended(self, stream: S) -> None:
         stream.we_end()
         if stream.state == CLOSED:
             self._done(stream)
 
-    def _done(self, stream: Stream) -> None:  # noqa: ARG002 - the server forgets it
+    def _done(self, stream: S) -> None:  # noqa: ARG002 - the server forgets it
         """Both directions of `stream` are complete."""
         self._abuse.stream_done()
 
-    def _drop(self, stream: Stream) -> None:
+    def _drop(self, stream: S) -> None:
         """Nobody calls for `stream` any more: what it still owes belongs to the connection again."""
         del self._streams[stream.number]
         if stream.small:
@@ -259,7 +266,7 @@ class Streams(ABC):
             owed, stream.owed = stream.owed, 0
             self._give_back(stream, owed)
 
-    def _write_reset(self, stream: Stream, code: int) -> None:
+    def _write_reset(self, stream: S, code: int) -> None:
         self._reset_number(stream.number, code, ended=stream.got_end, silent=stream.state == CLOSED)
 
     def _reset_number(self, number: int, code: int, *, ended: bool, silent: bool = False) -> None:
@@ -282,13 +289,13 @@ class Streams(ABC):
         """The last stream of the peer's that we may have acted on."""
         return 0
 
-    def _tell_reset(self, stream: Stream, reset: Reset, events: list[Event]) -> None:
+    def _tell_reset(self, stream: S, reset: Reset, events: list[Event]) -> None:
         """Whoever calls for `stream` is told that it is over."""
         del stream
         events.append(reset)
 
     def _break(
-        self, stream: Stream, code: int, note: Note, events: list[Event], *, ended: bool, written: bool = False
+        self, stream: S, code: int, note: Note, events: list[Event], *, ended: bool, written: bool = False
     ) -> None:
         """Reset `stream` for what the peer did. `ended`: it sends no more on it; `written`: it was reset already."""
         self._reset_number(stream.number, code, ended=ended, silent=written or stream.state == CLOSED)
@@ -296,7 +303,7 @@ class Streams(ABC):
         self._give_up(stream, note.sentence, code, events)
         self._premature(events)
 
-    def _give_up(self, stream: Stream, sentence: str, code: int, events: list[Event]) -> None:
+    def _give_up(self, stream: S, sentence: str, code: int, events: list[Event]) -> None:
         """`stream` was reset: tell whoever calls for it, unless the peer's message was complete and that was all."""
         if stream.got_end and self._end_is_all:
             stream.we_end()

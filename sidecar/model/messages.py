@@ -11,9 +11,17 @@ Fields = list[tuple[bytes, bytes]]
 
 class NeverIndexed(tuple[bytes, bytes]):
     """A field that must stay out of every compression table on its way (RFC 7541 section 7.1.3), because somebody who
-    can add fields to the same connection could guess it there byte by byte. Its sender said so, or its name does."""
+    can add fields to the same connection could guess it there byte by byte. Its sender said so, or its name does.
+
+    Equal to the tuple of its name and value, but not found by it: see `__hash__`.
+    """
 
     __slots__ = ()
+
+    def __hash__(self) -> int:
+        """Another one than the tuple's, although they are equal: so that a look-up by field (codec/hpack_lean) does not
+        take a secret for its twin in the table, and need not ask each field for its class, a quarter of the cost."""
+        return hash((NeverIndexed, *self))
 
 
 # A field that connects two hops only (RFC 9110 section 7.6.1); never forwarded as it came. `Trailer` is not one: it

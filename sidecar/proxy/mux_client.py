@@ -22,7 +22,6 @@ from sidecar.errors import (
 from sidecar.model.bootstrap import ProcessLimits
 from sidecar.model.clusters import Endpoint
 from sidecar.model.messages import RequestHead
-from sidecar.proxy.codecs import http2_client
 from sidecar.proxy.mux import MuxEnd, MuxLink
 from sidecar.telemetry.observer import Observer
 from sidecar.transport.epoll_stream import EpollStream
@@ -45,6 +44,7 @@ class MuxUpstream:
     def __init__(
         self,
         stream: Stream,
+        codec: MuxClient,
         endpoint: Endpoint,
         observer: Observer,
         now: Callable[[], float],
@@ -53,7 +53,7 @@ class MuxUpstream:
     ) -> None:
         """`room_came` is called when there may be more room than before."""
         self.endpoint = endpoint
-        self.codec: MuxClient = http2_client(limits.http2_streams)
+        self.codec = codec
         self.link = MuxLink(stream, self.codec, observer, now, self._blame, limits)
         self.rest_s = now()
         self.promised = 0

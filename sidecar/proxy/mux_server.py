@@ -141,7 +141,7 @@ class _Connection:
     nursery: trio.Nursery
 
     def __init__(self, stream: Stream, make_side: MakeSide, worker: Worker) -> None:
-        self._codec = http2_server(worker.limits.http2_streams)
+        self._codec = http2_server(worker.limits.http2_streams, lean=worker.fast_path)
         self._link = MuxLink(stream, self._codec, worker.observer, worker.now, _client_gone, worker.limits)
         self._make_side = make_side
         self._worker = worker

@@ -16,6 +16,7 @@ from collections.abc import Callable
 
 import trio
 
+from sidecar.codec.contract import MuxClient
 from sidecar.codec.h1_client import H1Client
 from sidecar.codec.plain_head import ResponseActs
 from sidecar.errors import CONNECT_TIMEOUT, OVERFLOW, ProxyError
@@ -76,8 +77,9 @@ class Pool(ConnectionHome):
         limits: ProcessLimits,
         on_bug: Callable[[BaseException], None],
         acts: ResponseActs,
+        codec: Callable[[], MuxClient],
     ) -> None:
-        """`acts`: what is done with the lines of plain answers."""
+        """`acts`: what is done with the lines of plain answers. `codec`: makes one of HTTP/2."""
         self._acts = acts
         self._dialer = dialer
         self._observer = observer
@@ -85,7 +87,7 @@ class Pool(ConnectionHome):
         self._idle: dict[str, list[UpstreamConnection]] = {}
         self._uses: dict[ClusterKey, _Use] = {}
         self._homes: dict[ClusterKey, _PlaceHolder] = {}
-        self._shared = SharedConnections(self, now, limits, observer, on_bug)
+        self._shared = SharedConnections(self, now, limits, observer, on_bug, codec)
 
     async def lease(self, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy, wire: Wire) -> Lease:
         """A way to `endpoint` for one exchange, kept or new. The caller bounds the whole; the dial has its own bound.

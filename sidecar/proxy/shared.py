@@ -14,6 +14,7 @@ from typing import Protocol
 
 import trio
 
+from sidecar.codec.contract import MuxClient
 from sidecar.errors import CONNECT_FAILED, OVERFLOW, ProxyError
 from sidecar.model.bootstrap import ProcessLimits
 from sidecar.model.clusters import ClusterKey, Endpoint, Hop, Mesh
@@ -70,13 +71,16 @@ class SharedConnections:
         limits: ProcessLimits,
         observer: Observer,
         on_bug: Callable[[BaseException], None],
+        codec: Callable[[], MuxClient],
     ) -> None:
+        """`codec`: makes one for a new connection."""
         self.nursery: trio.Nursery | None = None
         self._places = places
         self._now = now
         self._limits = limits
         self._observer = observer
         self._on_bug = on_bug
+        self._codec = codec
         self._connections: dict[_Key, list[MuxUpstream]] = {}
         self._dialling: dict[_Key, _Dialling] = {}
         self._waiting: dict[tuple[_Key, bool], deque[trio.Event]] = {}  # for room; those who want tunnels apart
@@ -199,7 +203,13 @@ class SharedConnections:
             self._places.free(cluster.key)
             raise ProxyError(CONNECT_FAILED, "this sidecar is about to end")
         connection = MuxUpstream(
-            stream, endpoint, self._observer, self._now, self._limits, lambda: self._room_came(key, connection)
+            stream,
+            self._codec(),
+            endpoint,
+            self._observer,
+            self._now,
+            self._limits,
+            lambda: self._room_came(key, connection),
         )
         self._connections.setdefault(key, []).append(connection)
         self.nursery.start_soon(self._read, key, connection)

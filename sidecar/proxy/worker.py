@@ -12,21 +12,23 @@ from typing import Protocol
 
 import trio
 
+from sidecar.codec.contract import MuxClient
 from sidecar.codec.plain_head import RequestActs, ResponseActs
+from sidecar.model import clusters
 from sidecar.model.bootstrap import NodeInfo, ProcessLimits
 from sidecar.model.clusters import ServiceKey
 from sidecar.model.live import EndpointLive, LiveRegistry
-from sidecar.model.policies import AuthorizationPolicy
+from sidecar.model.policies import AuthorizationPolicy, TrafficPolicy
 from sidecar.model.snapshot import Known, Snapshot
 from sidecar.policy.deadline import DEADLINE_HEADER
 from sidecar.policy.limits import lifetime_s
+from sidecar.proxy.codecs import http2_client
 from sidecar.proxy.edits import NOT_FROM_CLIENTS, REQUEST_ID
 from sidecar.proxy.places import Places
 from sidecar.proxy.pool import Pool
 from sidecar.proxy.replies import UNTOUCHED
 from sidecar.proxy.timer import Timer
-from sidecar.proxy.way import Way
-from sidecar.routing.plan import RoutePlan, ServiceTable
+from sidecar.routing.plan import ClusterPlan, RoutePlan, ServiceTable, Way
 from sidecar.routing.table import Router
 from sidecar.telemetry.observer import Observer, Tally
 from sidecar.transport.dial import Dialer
@@ -88,7 +90,7 @@ class Worker:
         draining: Every answer from now on is the last of its connection.
         closing: Connections end as soon as they are at rest.
         on_bug: Told of what no code expected; it ended one connection, and nothing else.
-        fast_path: Whether plain requests may be served without a task.
+        fast_path: Whether plain requests may be served without a task, and HTTP/2 by our own codec.
         timer: For what waits without one; `lanes` are the connections on the fast path.
         request_acts, response_acts: What is done with the fields of plain heads, by name.
         tables, ways, tallies: Where names and rules lead and what counts requests, as long as the snapshot lasts.
@@ -123,9 +125,9 @@ class Worker:
         self.router = Router()
         self.live = LiveRegistry()
         self.response_acts = ResponseActs((UNTOUCHED,))
-        self.pool = Pool(dialer, observer, now, self.limits, on_bug, self.response_acts)
+        self.pool = Pool(dialer, observer, now, self.limits, on_bug, self.response_acts, self._http2_client)
         self.inbound_live = LiveRegistry()
-        self.inbound_pool = Pool(dialer, observer, now, self.limits, on_bug, self.response_acts)
+        self.inbound_pool = Pool(dialer, observer, now, self.limits, on_bug, self.response_acts, self._http2_client)
         self.identity = ""
         self.draining = False
         self.closing = False
@@ -144,6 +146,9 @@ class Worker:
         self._idle: set[Waiting] = set()
         self._drain_calls: set[Callable[[], None]] = set()
         self._access: tuple[Snapshot, dict[ServiceKey, tuple[AuthorizationPolicy, ...]]] = (self.snapshot, {})
+
+    def _http2_client(self) -> MuxClient:
+        return http2_client(self.limits.http2_streams, lean=self.fast_path)
 
     def switch(self, snapshot: Snapshot) -> None:
         """Serve new requests with `snapshot`; those under way keep theirs.
@@ -178,7 +183,7 @@ class Worker:
         ways: tuple[Way, ...] = ()
         if plan.filters is None and not plan.backend_filters:
             backends = zip(plan.backends, plan.policies, strict=True)
-            ways = tuple(Way(cluster, policy, registry, self.node.zone) for cluster, policy in backends)
+            ways = tuple(_way(cluster, policy, registry) for cluster, policy in backends)
         if len(self.ways) >= MAX_WAYS:
             self.ways.clear()
         self.ways[plan] = ways
@@ -275,6 +280,15 @@ class Worker:
         self._idle.clear()
         for lane in list(self.lanes):
             lane.part()
+
+
+_HTTP1 = (clusters.Protocol.AUTO, clusters.Protocol.HTTP)  # for a client that speaks HTTP/1.1; see routing/wire.py
+
+
+def _way(cluster: ClusterPlan, policy: TrafficPolicy, registry: LiveRegistry) -> Way:
+    live = registry.cluster(cluster.key)
+    live.current(cluster.endpoints)
+    return Way(cluster, live, policy, requests=cluster.protocol in _HTTP1)
 
 
 def _targeting(snapshot: Snapshot, service: ServiceKey) -> tuple[AuthorizationPolicy, ...]:

@@ -1,6 +1,7 @@
 """What real programs send is accepted: recorded heads and connections (tests/recorded), none of them refused."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 
@@ -8,8 +9,6 @@ from sidecar.codec.client_hello import HelloReader
 from sidecar.codec.events import Chunk, End, Event, Head, Interim, Tunnel
 from sidecar.codec.h1_client import H1Client
 from sidecar.codec.h1_server import H1Server
-from sidecar.codec.h2_client import H2Client
-from sidecar.codec.h2_server import H2Server
 from sidecar.codec.plain_head import ResponseActs, plain_request, plain_response
 from sidecar.codec.sniff import Sniffed, classify
 from sidecar.errors import ProxyError
@@ -17,6 +16,7 @@ from sidecar.model.messages import RequestHead
 from sidecar.proxy.replies import UNTOUCHED
 from tests.fuzz.test_plain_head import request_acts
 from tests.recorded.corpus import H2_CLIENTS, H2_SERVERS, HELLOS, REQUESTS, RESPONSES, Recorded, recorded
+from tests.support.http2_codecs import LEAN, REFERENCE, Codecs
 
 ACCEPTED_RATIO = 0.99
 LEAST_MESSAGES = 200
@@ -50,18 +50,18 @@ def an_answer(one: Recorded) -> str:
     return "" if isinstance(events[-1], End) else f"ends in {events[-1]}"
 
 
-def a_client_over_http2(one: Recorded) -> str:
+def a_client_over_http2(one: Recorded, codecs: Codecs) -> str:
     """As `a_request`."""
-    codec = H2Server()
+    codec = codecs.server()
     events = codec.feed(one.data, 0.0)
     return _spoilt(codec.over, events) or ("" if heads_of(events) else "no request")
 
 
-def a_server_over_http2(one: Recorded) -> str:
+def a_server_over_http2(one: Recorded, codecs: Codecs) -> str:
     """As `a_request`. What its client asked is in the file of the same name."""
     client = next(each for each in recorded(H2_CLIENTS) if each.name == one.name)
-    asked = H2Server().feed(client.data, 0.0)
-    codec = H2Client()
+    asked = codecs.server().feed(client.data, 0.0)
+    codec = codecs.client()
     for event in asked:
         if isinstance(event, Head):
             assert isinstance(event.head, RequestHead)
@@ -98,8 +98,10 @@ def _spoilt(over: str, events: list[Event]) -> str:
 KINDS: dict[str, Callable[[Recorded], str]] = {
     REQUESTS: a_request,
     RESPONSES: an_answer,
-    H2_CLIENTS: a_client_over_http2,
-    H2_SERVERS: a_server_over_http2,
+    H2_CLIENTS: partial(a_client_over_http2, codecs=REFERENCE),
+    H2_SERVERS: partial(a_server_over_http2, codecs=REFERENCE),
+    f"{H2_CLIENTS}, lean": partial(a_client_over_http2, codecs=LEAN),
+    f"{H2_SERVERS}, lean": partial(a_server_over_http2, codecs=LEAN),
     HELLOS: a_hello,
 }
 
@@ -107,7 +109,8 @@ KINDS: dict[str, Callable[[Recorded], str]] = {
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_real_programs_send_is_accepted(kind: str) -> None:
     refused = {}
-    for one in recorded(kind):
+    ones = recorded(kind.removesuffix(", lean"))
+    for one in ones:
         try:
             why = KINDS[kind](one)
         except (ProxyError, AssertionError, IndexError) as exc:
@@ -115,7 +118,7 @@ def test_what_real_programs_send_is_accepted(kind: str) -> None:
         if why:
             refused[one.name] = why
 
-    assert 1 - len(refused) / len(recorded(kind)) >= ACCEPTED_RATIO, refused
+    assert 1 - len(refused) / len(ones) >= ACCEPTED_RATIO, refused
 
 
 def test_the_corpus_has_everybody() -> None:

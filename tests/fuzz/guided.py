@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-PROVEN_S = 60  # for each target; ten of them make ten minutes
+PROVEN_S = 60  # for each target
 # An input that takes longer is a failure. Real ones take a millisecond; the machine may be busy with other things.
 INPUT_MAX_S = 5
 MEMORY_MAX_MIB = 2048

@@ -8,6 +8,7 @@ import re
 import zlib
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from random import Random
 
@@ -27,6 +28,7 @@ from tests.recorded import corpus
 from tests.recorded.corpus import recorded
 from tests.support.http1 import pieces, receive, serve
 from tests.support.http2 import settings
+from tests.support.http2_codecs import LEAN, REFERENCE, Codecs
 from tests.unit.codec.test_chunks import WORDS as CHUNK_WORDS
 from tests.unit.codec.test_chunks import of_h11, of_ours
 from tests.unit.codec.test_h2_bytes import client, fed, server
@@ -97,12 +99,12 @@ def heads(data: bytes) -> None:
         pass
 
 
-def h2_server(data: bytes) -> None:
-    assert fed(server(), data, []) == fed(server(), data, cuts(data))
+def h2_server(data: bytes, codecs: Codecs = REFERENCE) -> None:
+    assert fed(server(codecs), data, []) == fed(server(codecs), data, cuts(data))
 
 
-def h2_client(data: bytes) -> None:
-    assert fed(client(), data, []) == fed(client(), data, cuts(data))
+def h2_client(data: bytes, codecs: Codecs = REFERENCE) -> None:
+    assert fed(client(codecs), data, []) == fed(client(codecs), data, cuts(data))
 
 
 def hello(data: bytes) -> None:
@@ -213,6 +215,8 @@ TARGETS = {
     "heads": Target(heads, _heads, _words),
     "h2-server": Target(h2_server, _of(corpus.H2_CLIENTS)),
     "h2-client": Target(h2_client, lambda: (settings(), *_of(corpus.H2_SERVERS)())),
+    "h2-lean-server": Target(partial(h2_server, codecs=LEAN), _of(corpus.H2_CLIENTS)),
+    "h2-lean-client": Target(partial(h2_client, codecs=LEAN), lambda: (settings(), *_of(corpus.H2_SERVERS)())),
     "client-hello": Target(hello, _of(corpus.HELLOS)),
     "sniff": Target(sniff, _of(corpus.REQUESTS, corpus.H2_CLIENTS, corpus.HELLOS)),
     "config": Target(config, _yaml, _keys),

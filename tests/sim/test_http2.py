@@ -9,6 +9,8 @@ from sidecar.model.policies import Limits, Retries, TrafficPolicy
 from tests.support.http2 import PREFACE, Wire, data, settings, window
 from tests.support.http2_peers import WIDE, Call, Client, Http2Mesh, ok
 
+HTTP2_CODECS = True  # each test runs with both
+
 GET = ((":method", "GET"), (":scheme", "http"), (":authority", "orders"), (":path", "/big"))
 POST = ((":method", "POST"), (":scheme", "http"), (":authority", "orders"), (":path", "/"))
 WIDE_OPEN = PREFACE + settings((4, WIDE)) + window(0, WIDE - 65_535)

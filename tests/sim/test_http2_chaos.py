@@ -13,6 +13,8 @@ from trio.testing import MockClock
 from sidecar.model.policies import Limits, Retries, Timeouts, TrafficPolicy
 from tests.support.http2_peers import WIDE, Call, Client, Http2Mesh, Message
 
+HTTP2_CODECS = True  # each test runs with both
+
 APPS = ("a", "b", "c")
 CLIENTS = 8
 END_S = 400.0  # beyond every bound of the sidecar

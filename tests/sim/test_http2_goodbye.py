@@ -11,6 +11,8 @@ from tests.sim.test_http2_windows import GET, SPEAKS_HTTP1, Client
 from tests.support.http2 import PREFACE, ping, settings
 from tests.support.mesh import MemoryMesh
 
+HTTP2_CODECS = True  # each test runs with both
+
 IDLE_S = 10.0
 
 

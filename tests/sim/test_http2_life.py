@@ -14,6 +14,8 @@ from sidecar.transport.memory import MemoryStream
 from tests.support.http2 import PREFACE, Wire, data, settings
 from tests.support.http2_peers import Call, Client, Http2Mesh
 
+HTTP2_CODECS = True  # each test runs with both
+
 HELD_S = 5.0
 GET = ((":method", "GET"), (":scheme", "http"), (":authority", "orders"), (":path", "/"))
 

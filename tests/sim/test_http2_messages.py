@@ -16,6 +16,8 @@ from sidecar.transport.memory import MemoryStream
 from sidecar.transport.stream import StreamBroken
 from tests.support.http2_peers import Call, Client, Fields, Http2Mesh
 
+HTTP2_CODECS = True  # each test runs with both
+
 PAIRS = [(1, 1), (1, 2), (2, 1), (2, 2)]
 BODY = bytes(range(256)) * 300
 TRAILERS = [("x-checksum", "abc"), ("x-more", "1, 2")]

@@ -7,6 +7,8 @@ from trio.testing import MockClock
 from sidecar.model.policies import Ejection, Limits, Retries, Timeouts, TrafficPolicy
 from tests.support.http2_peers import Call, Client, Http2Mesh, Message, ok
 
+HTTP2_CODECS = True  # each test runs with both
+
 HELD_S = 5.0
 
 

@@ -12,6 +12,8 @@ from sidecar.transport.stream import StreamBroken
 from tests.support.http2 import PREFACE, Seen, Wire, data, settings, window
 from tests.support.mesh import ORDERS, PORT, MemoryMesh
 
+HTTP2_CODECS = True  # each test runs with both
+
 GET = ((":method", "GET"), (":scheme", "http"), (":authority", "orders"), (":path", "/"))
 POST = ((":method", "POST"), *GET[1:])
 NO_WINDOW = settings((4, 0))

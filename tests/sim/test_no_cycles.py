@@ -19,9 +19,11 @@ from tests.sim.test_http2_windows import GET, NO_WINDOW, POST, SPEAKS_HTTP1, Cli
 from tests.support.http2 import PREFACE, data, rst, settings
 from tests.support.mesh import MemoryMesh
 
+HTTP2_CODECS = True  # each test runs with both
+
 OURS = ("HandOver", "_Run", "Upload", "Http2Downstream", "MuxLease", "Http1Downstream", "Http1Lease", "H2Server",
-        "MuxLink", "UpstreamConnection", "H1Client", "H1Server", "_Connection", "_Tunnel", "RawLease",
-        "FastPath", "Newcomer")  # fmt: skip
+        "LeanServer", "LeanClient", "LeanStream", "MuxLink", "UpstreamConnection", "H1Client", "H1Server",
+        "_Connection", "_Tunnel", "RawLease", "FastPath", "Newcomer")  # fmt: skip
 HEAD = b"HTTP/1.1 200 OK\r\nContent-Length: 100000\r\n\r\n"
 Play = Callable[[MemoryMesh], Awaitable[None]]
 

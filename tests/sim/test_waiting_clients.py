@@ -15,6 +15,8 @@ from trio.testing import MockClock
 from tests.support.http2_peers import Http2Mesh
 from tests.support.mesh import exchange
 
+HTTP2_CODECS = True  # each test runs with both
+
 CLIENTS = 50
 BODY = b"x" * 60_000  # arrives in one read with its head
 MOST_BYTES = 16_000  # of a client that waits, with both ends of its connection, which is in memory, and the test's own

@@ -13,9 +13,8 @@ from sidecar.codec.hpack_lean.static_table import (
     STATIC,
     STATIC_ENTRY_MAX_BYTES,
     TABLE_MAX_BYTES,
-    NeverIndexed,
 )
-from sidecar.model.messages import Fields
+from sidecar.model.messages import Fields, NeverIndexed
 
 # A list that cannot be larger than this is not counted: a hundred of them are below what the heads of a peer may take.
 COUNTED_FROM_BYTES = 10 * 1024
@@ -76,18 +75,13 @@ class Decoder:
                 has to go, not the connection. Time and memory are bounded by the block's length.
         """
         fields: Fields = []
-        append, table = fields.append, self._table
-        end, at, index, dropped = len(block), 0, 0, 0
-        if self._owed is not None or (end and 0x20 <= block[0] < 0x40):
+        append, table, end = fields.append, self._table, len(block)
+        at = index = dropped = 0
+        if self._owed is not None:
             at = self._size_updates(block)
+        stop = end if end < self._fields_max else self._fields_max
         try:
             while at < end:
-                room = self._fields_max - len(fields)
-                if not room:  # and one more is coming
-                    dropped += self._fields_max
-                    room = self._fields_max
-                    fields.clear()
-                stop = min(at + room, end)  # each takes a byte at least: up to there come no more than `room`
                 while at < stop:
                     byte = block[at]
                     at += 1
@@ -97,21 +91,30 @@ class Decoder:
                             index, at = rest_of_integer(block, at, 0x7F)
                         append(table[index])
                         continue
-                    prefix = _NAME_PREFIX[byte]  # section 6.2
+                    if byte < 0x20:  # section 6.2
+                        prefix = 0x0F
+                    elif 0x40 <= byte < 0x80:
+                        prefix = 0x3F
+                    else:
+                        at = self._no_field(block, at, byte)
+                        continue
                     index = byte & prefix
                     if not index:
-                        name, at = _name(block, at, byte)
+                        name, at = _string(block, at, secret=False)
                     else:
                         if index == prefix:
-                            index, at = rest_of_integer(block, at, prefix)
+                            index += block[at]
+                            at += 1
+                            if index >= prefix + 0x80:
+                                index, at = rest_of_integer(block, at - 1, prefix)
                         name = table[index][0]
                     length = block[at]
-                    at += 1
                     if length < 0x7F:
+                        at += 1
                         value = block[at : at + length]
                         at += length
                     else:
-                        value, at = _string(block, at, length, secret=0x10 <= byte < 0x20)
+                        value, at = _string(block, at, secret=0x10 <= byte < 0x20)
                     if byte < 0x10:
                         append((name, value))
                     elif byte < 0x20:
@@ -120,25 +123,40 @@ class Decoder:
                         field = (name, value)
                         append(field)
                         self._add(field)
+                if at < end:
+                    room = self._fields_max - len(fields)
+                    if not room:  # and one more is coming
+                        dropped += self._fields_max
+                        room = self._fields_max
+                        fields.clear()
+                    stop = min(at + room, end)  # each takes a byte at least: up to there come no more than `room`
         except IndexError:
             if index >= len(table):
                 raise HpackError(f"index {index} is in no table (RFC 7541 section 2.3.3)") from None
             at = end + 1
         if at > end:
             raise HpackError("the block ends inside a field (RFC 7541 section 6)")
-        return self._within_limits(fields, dropped, end)
+        self.size_bytes = size = len(fields) * self._widest + _HUFFMAN_EXPANDS * end
+        if size > COUNTED_FROM_BYTES or dropped:
+            self._check_limits(fields, dropped)
+        return fields
 
-    def _within_limits(self, fields: Fields, dropped: int, block_bytes: int) -> Fields:
-        size = len(fields) * self._widest + _HUFFMAN_EXPANDS * block_bytes
-        if size > COUNTED_FROM_BYTES:
-            size = sum(len(name) + len(value) for name, value in fields) + ENTRY_OVERHEAD_BYTES * len(fields)
+    def _check_limits(self, fields: Fields, dropped: int) -> None:
+        size = sum(len(name) + len(value) for name, value in fields) + ENTRY_OVERHEAD_BYTES * len(fields)
         self.size_bytes = size
         if dropped:
             count = dropped + len(fields)
             raise ListTooLargeError(f"the head has {count} fields; {self._fields_max} are allowed")
         if size > self._bytes_max:
             raise ListTooLargeError(f"the head is larger than {self._bytes_max} bytes")
-        return fields
+
+    def _no_field(self, block: bytes, at: int, byte: int) -> int:
+        """`byte`, before `at`, does not begin a field. Returns where the first one begins."""
+        if byte == 0x80:
+            raise HpackError("index 0 (RFC 7541 section 6.1)")
+        if at != 1:
+            raise HpackError("an update of the table's size is not at the beginning (RFC 7541 section 4.2)")
+        return self._size_updates(block)
 
     def _size_updates(self, block: bytes) -> int:
         """Follow the updates that the block begins with (section 6.3); returns where they end."""
@@ -178,29 +196,18 @@ class Decoder:
             self._bytes -= len(name) + len(value) + ENTRY_OVERHEAD_BYTES
 
 
-def _name(block: bytes, at: int, byte: int) -> tuple[bytes, int]:
-    """The name of a literal whose first byte, `byte`, has no index, and where it ends."""
-    if byte == 0x80:
-        raise HpackError("index 0 (RFC 7541 section 6.1)")
-    if 0x20 <= byte < 0x40:
-        raise HpackError("the table's size changes behind the first field (RFC 7541 section 4.2)")
-    return _string(block, at + 1, block[at], secret=False)
-
-
-def _string(block: bytes, at: int, first: int, *, secret: bool) -> tuple[bytes, int]:
-    """The string (section 5.2) whose length begins with the byte `first`, before `at`, and where it ends."""
+def _string(block: bytes, at: int, *, secret: bool) -> tuple[bytes, int]:
+    """The string at `at` (section 5.2), and where it ends, if need be behind the block."""
+    first = block[at]
+    at += 1
     length = first & 0x7F
     if length == 0x7F:
         length, at = rest_of_integer(block, at, 0x7F)
     end = at + length
     raw = block[at:end]
-    if first < 0x80 or end > len(block):  # the caller sees that it is cut off
+    if first < 0x80 or end > len(block):
         return raw, end
     known = KNOWN.get(raw)
     if known is not None:
         return known, end
     return (decode_huffman if secret else known_huffman)(raw), end
-
-
-# By first byte of a literal: the bits that say the index of its name. None of an update, which is no literal.
-_NAME_PREFIX = bytes([0x0F] * 0x20 + [0x00] * 0x20 + [0x3F] * 0x41)

@@ -7,6 +7,7 @@ once, the entries. Refuses to judge what names and values are.
 
 from collections import deque
 from collections.abc import Iterable
+from typing import TypeAlias
 
 from sidecar.codec.hpack_lean.huffman import encode_huffman
 from sidecar.codec.hpack_lean.integers import LENGTHS, integer
@@ -17,95 +18,115 @@ from sidecar.codec.hpack_lean.static_table import (
     FIELD_INDEX,
     NAME_INDEX,
     TABLE_MAX_BYTES,
-    NeverIndexed,
 )
+from sidecar.model.messages import NeverIndexed
 
 NAMES_MAX = 4_096  # whose first bytes are remembered, for all connections; when there are more, all are forgotten
 NAME_MAX_BYTES = 64  # a longer one is not remembered
 _ENTRY_SHARE = 4  # of the table: a larger field is not learnt, since it would drive out too many
+# Into a full table goes each 16th of the fields that might: heads whose fields are more than it holds would else drive
+# out each entry before it is used, at every request.
+_EVICTING_EVERY = 16
+_HUFFMAN_MAX_BYTES = 64  # of a string; what a longer one would save once is not worth a microsecond for 20 bytes
+
+Field: TypeAlias = tuple[bytes, bytes]
+
+
+class _Table(dict[Field, bytes]):
+    """The dynamic table as the peer's decoder has it; by field, how it is written now.
+
+    A field that is not there is looked at by `__missing__`: it has an index that nobody asked for yet, is learnt, or is
+    written as it is, and then is not there the next time either. A new entry changes all indices: they are forgotten.
+    """
+
+    __slots__ = ("_numbers", "_recent", "_waiting", "_written", "entries", "limit", "size_bytes")
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.limit = TABLE_MAX_BYTES
+        self.entries: deque[Field] = deque()  # the newest one last
+        self.size_bytes = 0  # of them
+        self._written = 0  # entries so far, dropped ones included
+        self._numbers: dict[Field, int] = {}  # by entry: how many were written before it
+        self._recent = Recent()
+        self._waiting = 0  # fields so far that found the table full
+
+    def __missing__(self, field: Field) -> bytes:
+        name, value = field
+        size = len(value)
+        if field.__class__ is NeverIndexed or name in SECRET:
+            return NEVER[name] + (LENGTHS[size] if size < 0x7F else integer(size, 0x7F, 0)) + value
+        if name not in UNIQUE:
+            number = self._numbers.get(field)
+            index = FIELD_INDEX.get(field) if number is None else DYNAMIC + self._written - 1 - number
+            if index is not None:
+                code = self[field] = integer(index, 0x7F, 0x80)
+                return code
+            if self._recent.seen(name, value) and self._add(field):
+                return _entry(name, value)
+        return PLAIN[name] + (LENGTHS[size] if size < 0x7F else integer(size, 0x7F, 0)) + value
+
+    def _add(self, field: Field) -> bool:
+        """Make `field` the newest entry, if it may be one."""
+        size = len(field[0]) + len(field[1]) + ENTRY_OVERHEAD_BYTES
+        if size * _ENTRY_SHARE > self.limit:
+            return False
+        if self.size_bytes + size > self.limit:
+            self._waiting += 1
+            if self._waiting % _EVICTING_EVERY:
+                return False
+        self.evict(self.limit - size)
+        self.entries.append(field)
+        self.size_bytes += size
+        self._numbers[field] = self._written
+        self._written += 1
+        self.clear()
+        return True
+
+    def evict(self, size: int) -> None:
+        """Drop the oldest entries until the table has no more than `size` bytes."""
+        while self.size_bytes > size:
+            field = self.entries.popleft()
+            name, value = field
+            self.size_bytes -= len(name) + len(value) + ENTRY_OVERHEAD_BYTES
+            del self._numbers[field]
+            self.pop(field, None)
+            self._recent.seen(name, value)  # if it is still in use, it comes back at once
 
 
 class Encoder:
     """Writes the header blocks for one peer."""
 
-    __slots__ = ("_bytes", "_codes", "_entries", "_limit", "_numbers", "_recent", "_smallest", "_written")
+    __slots__ = ("_code", "_smallest", "_table")
 
     def __init__(self) -> None:
-        self._limit = TABLE_MAX_BYTES  # both sides begin with it (RFC 9113 section 6.5.2)
+        self._table = _Table()
+        self._code = self._table.__getitem__
         self._smallest: int | None = None  # that the limit was since the last block; None: it did not change
-        self._entries: deque[tuple[bytes, bytes]] = deque()  # the newest one last
-        self._bytes = 0  # of them
-        self._written = 0  # entries so far, dropped ones included
-        self._numbers: dict[tuple[bytes, bytes], int] = {}  # by entry: how many were written before it
-        # By field: its index as it is written. Those of entries change with each new one, so then all are forgotten.
-        self._codes: dict[tuple[bytes, bytes], bytes] = {}
-        self._recent = Recent()
 
     def limit_table(self, table_max_bytes: int) -> None:
         """The peer's SETTINGS_HEADER_TABLE_SIZE. The next block says what we make of it: never more than 4096."""
-        limit = min(table_max_bytes, TABLE_MAX_BYTES)
-        if limit != self._limit:
-            self._limit = limit
+        table, limit = self._table, min(table_max_bytes, TABLE_MAX_BYTES)
+        if limit != table.limit:
+            table.limit = limit
+            table.evict(limit)
             self._smallest = limit if self._smallest is None else min(self._smallest, limit)
-            self._evict(limit)
 
-    def encode(self, fields: Iterable[tuple[bytes, bytes]]) -> bytes:
+    def encode(self, fields: Iterable[Field]) -> bytes:
         """A header block of `fields`, names in lower case.
 
         `NeverIndexed` ones, and those with a name of SECRET, are written so that no table on the way keeps them.
         """
-        written = [] if self._smallest is None else [self._size_updates()]
-        append, known = written.append, self._codes.get
-        for field in fields:
-            code = known(field)
-            if code is None or field.__class__ is NeverIndexed:
-                code = self._new(field)
-            append(code)
-        return b"".join(written)
-
-    def _new(self, field: tuple[bytes, bytes]) -> bytes:
-        name, value = field
-        if field.__class__ is NeverIndexed or name in SECRET:
-            return NEVER[name] + _string(value)
-        index = FIELD_INDEX.get(field)
-        number = self._numbers.get(field)
-        if index is None and number is not None:
-            index = DYNAMIC + self._written - 1 - number
-        if index is not None:
-            code = self._codes[field] = integer(index, 0x7F, 0x80)
-            return code
-        if name not in UNIQUE and self._recent.seen(name, value):
-            size = len(name) + len(value) + ENTRY_OVERHEAD_BYTES
-            if size * _ENTRY_SHARE <= self._limit:
-                self._add(field, size)
-                return _entry(name, value)
-        size = len(value)
-        return PLAIN[name] + (LENGTHS[size] if size < 0x7F else integer(size, 0x7F, 0)) + value
-
-    def _add(self, field: tuple[bytes, bytes], size: int) -> None:
-        self._evict(self._limit - size)
-        self._entries.append(field)
-        self._bytes += size
-        self._numbers[field] = self._written
-        self._written += 1
-        self._codes.clear()
-
-    def _evict(self, size: int) -> None:
-        """Drop the oldest entries until the table has no more than `size` bytes."""
-        while self._bytes > size:
-            field = self._entries.popleft()
-            name, value = field
-            self._bytes -= len(name) + len(value) + ENTRY_OVERHEAD_BYTES
-            del self._numbers[field]
-            self._codes.pop(field, None)
-            self._recent.seen(name, value)  # if it is still in use, it comes back at once
+        written = b"".join(map(self._code, fields))
+        return written if self._smallest is None else self._size_updates() + written
 
     def _size_updates(self) -> bytes:
         """What section 4.2 asks for: the smallest size since the last block, and the last one."""
-        smallest, self._smallest = self._smallest, None
+        smallest, limit = self._smallest, self._table.limit
+        self._smallest = None
         assert smallest is not None
-        code = integer(self._limit, 0x1F, 0x20)
-        return code if smallest == self._limit else integer(smallest, 0x1F, 0x20) + code
+        update = integer(limit, 0x1F, 0x20)
+        return update if smallest == limit else integer(smallest, 0x1F, 0x20) + update
 
 
 class _Names(dict[bytes, bytes]):
@@ -137,6 +158,8 @@ def _string(value: bytes) -> bytes:
 
 def _short(value: bytes) -> bytes:
     """The shorter way to write a string."""
+    if len(value) > _HUFFMAN_MAX_BYTES:
+        return _string(value)
     coded = encode_huffman(value)
     return integer(len(coded), 0x7F, 0x80) + coded if len(coded) < len(value) else _string(value)
 

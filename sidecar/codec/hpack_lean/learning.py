@@ -7,13 +7,14 @@ a name with few values all are soon in the table, one with thousands of values h
 
 # Never in any table, so that nobody can guess them byte by byte (RFC 7541 section 7.1).
 SECRET = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"))
-# Not worth to be looked at: another value in each message, or hardly ever the same twice while it would be of use.
+# Not worth a look: another value in each message, or hardly ever the same one again while it would be of use. Not so
+# Date, which is the same for all answers of a second.
 UNIQUE = frozenset(
     (
         *(b"traceparent", b"tracestate", b"b3", b"x-b3-traceid", b"x-b3-spanid", b"x-b3-parentspanid"),
         *(b"x-request-id", b"x-correlation-id", b"x-amzn-trace-id", b"x-cloud-trace-context", b"idempotency-key"),
         *(b"content-length", b"content-range", b"content-md5", b"digest", b"repr-digest", b"range", b"age"),
-        *(b"date", b"expires", b"last-modified", b"etag", b"location"),
+        *(b"expires", b"last-modified", b"etag", b"location"),
         *(b"if-match", b"if-none-match", b"if-modified-since", b"if-unmodified-since", b"if-range"),
     )
 )

@@ -71,15 +71,6 @@ www-authenticate
 """
 
 
-class NeverIndexed(tuple[bytes, bytes]):
-    """A field that no table on the way may keep (section 7.1.3). Equal to the tuple of its name and value.
-
-    The decoder makes them of what came so, the encoder writes them so: who hands a field on hands this object on.
-    """
-
-    __slots__ = ()
-
-
 def _entries() -> list[tuple[bytes, bytes]]:
     lines = [line.partition(b" ") for line in _APPENDIX_A.splitlines()]
     return [(name, value) for name, _, value in lines]

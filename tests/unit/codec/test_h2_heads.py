@@ -3,10 +3,9 @@
 import pytest
 
 from sidecar.codec.contract import MuxClient, MuxServer
-from sidecar.codec.h2_client import H2Client
 from sidecar.codec.h2_heads import request_fields, request_head, response_fields, response_head, trailer_fields
-from sidecar.codec.h2_server import H2Server
 from sidecar.model.messages import Fields, NeverIndexed, RequestHead, ResponseHead
+from tests.support.http2_codecs import Codecs
 
 GET = ((b":method", b"GET"), (b":scheme", b"https"), (b":authority", b"a.example"), (b":path", b"/"))
 
@@ -15,9 +14,9 @@ def received(*fields: tuple[bytes, bytes]) -> Fields:
     return list(fields)
 
 
-def test_both_codecs_are_what_the_contract_asks_for() -> None:
-    server: MuxServer = H2Server()
-    client: MuxClient = H2Client()
+def test_both_codecs_are_what_the_contract_asks_for(codecs: Codecs) -> None:
+    server: MuxServer = codecs.server()
+    client: MuxClient = codecs.client()
     assert server.take()
     assert client.take()
 

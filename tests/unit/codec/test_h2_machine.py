@@ -11,11 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, rule
 
 from sidecar.codec.events import Chunk, End, Event, Head, Interim, Reset, Trailers
-from sidecar.codec.h2_client import H2Client
 from sidecar.codec.h2_limits import CONNECTION_WINDOW_BYTES, STREAM_WINDOW_BYTES
-from sidecar.codec.h2_mux import H2Mux
-from sidecar.codec.h2_server import H2Server
 from sidecar.model.messages import RequestHead, ResponseHead
+from tests.support.http2_codecs import LEAN, MIXED, REFERENCE, Client, Server
 
 SIZES = st.sampled_from((1, 10, 100, 16_384, 40_000))
 
@@ -43,11 +41,12 @@ class Exchange:
 
 class Connection(RuleBasedStateMachine):
     exchanges = Bundle("exchanges")
+    codecs = REFERENCE
 
     def __init__(self) -> None:
         super().__init__()
-        self.client = H2Client()
-        self.server = H2Server()
+        self.client = self.codecs.client()
+        self.server = self.codecs.server()
         self.to_server = b""
         self.to_client = b""
         self.known: dict[int, Exchange] = {}
@@ -179,9 +178,25 @@ class Connection(RuleBasedStateMachine):
                 pass
 
 
-def _owed(codec: H2Mux) -> list[int]:
+def _owed(codec: Server | Client) -> list[int]:
     return [stream.owed for stream in codec._streams.values()]
 
 
-Connection.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
+class LeanConnection(Connection):
+    codecs = LEAN
+
+
+class LeanClientConnection(Connection):
+    codecs = MIXED[0]
+
+
+class LeanServerConnection(Connection):
+    codecs = MIXED[1]
+
+
+for machine in (Connection, LeanConnection, LeanClientConnection, LeanServerConnection):
+    machine.TestCase.settings = settings(max_examples=40, stateful_step_count=40, deadline=None)
 TestConnection = Connection.TestCase
+TestLeanConnection = LeanConnection.TestCase
+TestLeanClient = LeanClientConnection.TestCase
+TestLeanServer = LeanServerConnection.TestCase

@@ -8,17 +8,19 @@ from h2.events import TrailersReceived as TheirTrailers
 from h2.settings import SettingCodes
 
 from sidecar.codec.events import Chunk, End, Event, Head, Interim, Reset, Trailers, Tunnel
-from sidecar.codec.h2_client import H2Client
-from sidecar.codec.h2_server import H2Server
+from sidecar.codec.h2_lean.client import LeanClient
+from sidecar.codec.h2_lean.server import LeanServer
+from sidecar.codec.hpack_lean.static_table import DYNAMIC
 from sidecar.model.messages import RequestHead, ResponseHead
+from tests.support.http2_codecs import Codecs
 
 
 class Pair:
     """A client and a server codec on one wire."""
 
-    def __init__(self) -> None:
-        self.client = H2Client()
-        self.server = H2Server()
+    def __init__(self, codecs: Codecs) -> None:
+        self.client = codecs.client()
+        self.server = codecs.server()
         self.pump()
 
     def pump(self) -> tuple[list[Event], list[Event]]:
@@ -61,8 +63,8 @@ def text(events: list[Event]) -> list[object]:
     return shown  # fmt: skip
 
 
-def test_a_request_and_its_answer_with_all_that_may_come() -> None:
-    pair = Pair()
+def test_a_request_and_its_answer_with_all_that_may_come(pairs: Codecs) -> None:
+    pair = Pair(pairs)
     fields = [(b"X-Case", b"kept value "), (b"Cookie", b"a=b"), (b"Connection", b"close"), (b"Host", b"b.example")]
     head = RequestHead(b"POST", b"/a", b"a.example", fields, content_length=5)
     number = pair.client.send_request(head, end=False, wants_trailers=True)
@@ -110,9 +112,14 @@ def test_a_request_and_its_answer_with_all_that_may_come() -> None:
     ],
 )
 def test_the_length_of_an_answer(
-    method: bytes, status: int, length: int | None, fields: list[tuple[bytes, bytes]], written: bytes | None
+    pairs: Codecs,
+    method: bytes,
+    status: int,
+    length: int | None,
+    fields: list[tuple[bytes, bytes]],
+    written: bytes | None,
 ) -> None:
-    pair = Pair()
+    pair = Pair(pairs)
     number = pair.ask(RequestHead(method, b"/", b"a", []))
     pair.server.send_head(number, ResponseHead(status, fields, content_length=length), end=False)
     pair.server.send_chunk(number, b"x" * (length or 0))
@@ -126,8 +133,8 @@ def test_the_length_of_an_answer(
     assert any(isinstance(event, Chunk) for event in events) == (method == b"GET" and bool(length))
 
 
-def test_a_body_can_neither_be_longer_nor_shorter_than_announced() -> None:
-    pair = Pair()
+def test_a_body_can_neither_be_longer_nor_shorter_than_announced(pairs: Codecs) -> None:
+    pair = Pair(pairs)
     head = RequestHead(b"POST", b"/", b"a", [], content_length=3)
     with pytest.raises(ValueError, match="3 bytes of the announced length"):
         pair.client.send_request(head, end=True)
@@ -142,8 +149,8 @@ def test_a_body_can_neither_be_longer_nor_shorter_than_announced() -> None:
 
 
 @pytest.mark.parametrize("field", [(b"a", b"b\r\nc: d"), (b"a\n", b"b"), (b"a b", b"c"), (b"", b"c"), (b"a", b"\0")])
-def test_fields_that_would_write_another_one_are_refused(field: tuple[bytes, bytes]) -> None:
-    pair = Pair()
+def test_fields_that_would_write_another_one_are_refused(pairs: Codecs, field: tuple[bytes, bytes]) -> None:
+    pair = Pair(pairs)
     with pytest.raises(ValueError, match="cannot be written"):
         pair.client.send_request(get([field]), end=True)
     number = pair.ask(get())
@@ -154,8 +161,8 @@ def test_fields_that_would_write_another_one_are_refused(field: tuple[bytes, byt
     assert text(pair.pump()[0])[0] == ("Head", number, 502, 0, [])
 
 
-def test_a_websocket_rides_on_an_extended_connect() -> None:
-    pair = Pair()
+def test_a_websocket_rides_on_an_extended_connect(pairs: Codecs) -> None:
+    pair = Pair(pairs)
     assert pair.client.extended_connect
     fields = [(b"Upgrade", b"websocket"), (b"Connection", b"upgrade"), (b"Sec-WebSocket-Key", b"k"),
               (b"Sec-WebSocket-Version", b"13")]  # fmt: skip
@@ -178,12 +185,12 @@ def test_a_websocket_rides_on_an_extended_connect() -> None:
     assert last == [End(1)]
 
 
-def test_an_accepted_key_that_nobody_sent_is_not_passed_on() -> None:
+def test_an_accepted_key_that_nobody_sent_is_not_passed_on(codecs: Codecs) -> None:
     """As HAProxy answers: a client of HTTP/1.1 would compare it with its own key."""
     theirs = H2Connection(H2Configuration(client_side=False))
     theirs.local_settings[SettingCodes.ENABLE_CONNECT_PROTOCOL] = 1
     theirs.initiate_connection()
-    ours = H2Client()
+    ours = codecs.client()
     ours.feed(theirs.data_to_send(), 0.0)
     number = ours.send_request(RequestHead(b"GET", b"/chat", b"a", [], upgrade=b"websocket"), end=False)
     theirs.receive_data(ours.take())
@@ -195,8 +202,8 @@ def test_an_accepted_key_that_nobody_sent_is_not_passed_on() -> None:
     assert tunnel.head.fields == [(b"sec-websocket-protocol", b"p")]
 
 
-def test_an_answer_of_http1_is_no_agreement_to_switch() -> None:
-    pair = Pair()
+def test_an_answer_of_http1_is_no_agreement_to_switch(pairs: Codecs) -> None:
+    pair = Pair(pairs)
     number = pair.ask(RequestHead(b"GET", b"/chat", b"a", [], upgrade=b"websocket"), end=False)
 
     with pytest.raises(ValueError, match="not the switch"):
@@ -212,8 +219,8 @@ def test_an_answer_of_http1_is_no_agreement_to_switch() -> None:
     ]
 
 
-def test_connect_is_a_tunnel_whose_ends_close_one_by_one() -> None:
-    pair = Pair()
+def test_connect_is_a_tunnel_whose_ends_close_one_by_one(pairs: Codecs) -> None:
+    pair = Pair(pairs)
     number = pair.client.send_request(RequestHead(b"CONNECT", b"db:5432", b"db:5432", []), end=False)
     _, asked = pair.pump()
     pair.server.send_head(number, ResponseHead(200, [], content_length=None), end=False)
@@ -227,8 +234,8 @@ def test_connect_is_a_tunnel_whose_ends_close_one_by_one() -> None:
     assert more == [Chunk(b"still", 5, 1)]
 
 
-def test_the_window_is_given_back_only_by_credit() -> None:
-    pair = Pair()
+def test_the_window_is_given_back_only_by_credit(pairs: Codecs) -> None:
+    pair = Pair(pairs)
     number = pair.ask(RequestHead(b"POST", b"/", b"a", [], content_length=None), end=False)
     sent = 0
     while room := pair.client.send_room(number):
@@ -247,8 +254,8 @@ def test_the_window_is_given_back_only_by_credit() -> None:
     assert pair.pump()[1] == [Chunk(b"x", 1, number)]
 
 
-def test_streams_that_end_with_bytes_unread_do_not_use_up_the_connection() -> None:
-    pair = Pair()
+def test_streams_that_end_with_bytes_unread_do_not_use_up_the_connection(pairs: Codecs) -> None:
+    pair = Pair(pairs)
     for _ in range(100):
         number = pair.ask(RequestHead(b"POST", b"/", b"a", [], content_length=None), end=False)
         for _ in range(3):
@@ -264,8 +271,8 @@ def test_streams_that_end_with_bytes_unread_do_not_use_up_the_connection() -> No
     assert not pair.server.over
 
 
-def test_what_is_on_its_way_when_we_reset_is_neither_heard_nor_blamed() -> None:
-    pair = Pair()
+def test_what_is_on_its_way_when_we_reset_is_neither_heard_nor_blamed(pairs: Codecs) -> None:
+    pair = Pair(pairs)
     for _ in range(300):
         number = pair.ask(RequestHead(b"POST", b"/", b"a", [], content_length=None), end=False)
         for _ in range(4):
@@ -280,8 +287,8 @@ def test_what_is_on_its_way_when_we_reset_is_neither_heard_nor_blamed() -> None:
     assert not pair.server.draining
 
 
-def test_an_answer_may_be_complete_before_its_request() -> None:
-    pair = Pair()
+def test_an_answer_may_be_complete_before_its_request(pairs: Codecs) -> None:
+    pair = Pair(pairs)
     number = pair.ask(RequestHead(b"POST", b"/", b"a", [], content_length=None), end=False)
     pair.server.send_head(number, ResponseHead(413, []), end=True)
     pair.server.reset(number, 0)
@@ -296,8 +303,8 @@ def test_an_answer_may_be_complete_before_its_request() -> None:
     assert not pair.client.over
 
 
-def test_forgetting_an_unfinished_exchange_resets_it() -> None:
-    pair = Pair()
+def test_forgetting_an_unfinished_exchange_resets_it(pairs: Codecs) -> None:
+    pair = Pair(pairs)
     number = pair.ask(get())
     pair.client.forget(number)
     _, events = pair.pump()
@@ -306,8 +313,8 @@ def test_forgetting_an_unfinished_exchange_resets_it() -> None:
     assert pair.server.streams == 0
 
 
-def test_calls_for_a_stream_that_is_gone_do_nothing() -> None:
-    pair = Pair()
+def test_calls_for_a_stream_that_is_gone_do_nothing(pairs: Codecs) -> None:
+    pair = Pair(pairs)
     for end in (pair.client, pair.server):
         end.send_chunk(7, b"x")
         end.send_end(7)
@@ -321,8 +328,8 @@ def test_calls_for_a_stream_that_is_gone_do_nothing() -> None:
     assert pair.pump() == ([], [])
 
 
-def test_a_drain_serves_what_is_on_its_way_and_then_nothing() -> None:
-    pair = Pair()
+def test_a_drain_serves_what_is_on_its_way_and_then_nothing(pairs: Codecs) -> None:
+    pair = Pair(pairs)
     first = pair.ask(get())
     pair.server.go_away(at_once=False)
     raw = pair.server.take()
@@ -343,8 +350,8 @@ def test_a_drain_serves_what_is_on_its_way_and_then_nothing() -> None:
     assert not pair.client.over
 
 
-def test_goaway_tells_which_requests_were_left_alone() -> None:
-    pair = Pair()
+def test_goaway_tells_which_requests_were_left_alone(pairs: Codecs) -> None:
+    pair = Pair(pairs)
     first = pair.ask(get())
     pair.server.go_away(at_once=True)
     second = pair.client.send_request(get(), end=True)
@@ -359,8 +366,8 @@ def test_goaway_tells_which_requests_were_left_alone() -> None:
         pair.client.send_request(get(), end=True)
 
 
-def test_a_goaway_that_takes_no_stream_at_all_refuses() -> None:
-    pair = Pair()
+def test_a_goaway_that_takes_no_stream_at_all_refuses(pairs: Codecs) -> None:
+    pair = Pair(pairs)
     pair.pump()
     pair.server.go_away(at_once=True)
     number = pair.client.send_request(get(), end=True)
@@ -368,8 +375,8 @@ def test_a_goaway_that_takes_no_stream_at_all_refuses() -> None:
     assert [(event.stream, event.untouched, event.cut_off) for event in resets] == [(number, True, False)]
 
 
-def test_a_refused_stream_was_left_alone() -> None:
-    pair = Pair()
+def test_a_refused_stream_was_left_alone(pairs: Codecs) -> None:
+    pair = Pair(pairs)
     number = pair.ask(get())
     pair.server.reset(number, 7)
 
@@ -380,8 +387,8 @@ def test_a_refused_stream_was_left_alone() -> None:
     assert "REFUSED_STREAM" in reset.sentence
 
 
-def test_the_peers_close_ends_every_stream() -> None:
-    pair = Pair()
+def test_the_peers_close_ends_every_stream(pairs: Codecs) -> None:
+    pair = Pair(pairs)
     number = pair.ask(get())
 
     assert [(type(event), event.stream) for event in pair.client.feed(b"", 0.0)] == [(Reset, number)]
@@ -391,8 +398,8 @@ def test_the_peers_close_ends_every_stream() -> None:
     assert pair.client.streams == pair.server.streams == 0
 
 
-def test_pings_are_counted_until_they_are_answered() -> None:
-    pair = Pair()
+def test_pings_are_counted_until_they_are_answered(pairs: Codecs) -> None:
+    pair = Pair(pairs)
     for end in (pair.client, pair.server):
         end.ping()
         end.ping()
@@ -404,8 +411,8 @@ def test_pings_are_counted_until_they_are_answered() -> None:
         assert end.pings_unanswered == 8
 
 
-def test_the_peers_limit_of_streams_is_obeyed() -> None:
-    client = H2Client(streams_max=3)
+def test_the_peers_limit_of_streams_is_obeyed(codecs: Codecs) -> None:
+    client = codecs.client(streams_max=3)
     for _ in range(3):
         client.send_request(get(), end=True)
     assert client.room == 0
@@ -413,7 +420,7 @@ def test_the_peers_limit_of_streams_is_obeyed() -> None:
     theirs = H2Connection(H2Configuration(client_side=False))
     theirs.initiate_connection()
     theirs.update_settings({3: 1})
-    other = H2Client()
+    other = codecs.client()
     other.feed(theirs.data_to_send(), 0.0)
     assert other.room == 1
     assert not other.extended_connect
@@ -421,37 +428,43 @@ def test_the_peers_limit_of_streams_is_obeyed() -> None:
     assert other.room == 0
 
 
-def test_sensitive_fields_are_never_indexed() -> None:
-    pair = Pair()
+def test_sensitive_fields_are_never_indexed(pairs: Codecs) -> None:
+    pair = Pair(pairs)
     for _ in range(2):
         pair.client.send_request(get([(b"Authorization", b"Bearer secret-of-mine"), (b"Cookie", b"k=v")]), end=True)
         pair.pump()
 
-    table = pair.server._reader.header_table.dynamic_entries
+    server = pair.server
+    table = (
+        server._decoder._table[DYNAMIC:]
+        if isinstance(server, LeanServer)
+        else server._reader.header_table.dynamic_entries
+    )
     assert table
     assert not {name for name, _ in table} & {b"authorization", b"cookie"}
 
 
-def test_what_we_index_stays_within_our_own_table() -> None:
+def test_what_we_index_stays_within_our_own_table(codecs: Codecs) -> None:
     theirs = H2Connection(H2Configuration(client_side=False))
     theirs.initiate_connection()
     theirs.update_settings({1: 2**20})
-    client = H2Client()
+    client = codecs.client()
     client.feed(theirs.data_to_send(), 0.0)
     for i in range(90):
         client.send_request(get([(b"x-%d" % i, b"v" * 1000)]), end=True)
 
-    assert client._library.encoder.header_table_size == 4096
+    most = client._encoder._table.limit if isinstance(client, LeanClient) else client._library.encoder.header_table_size
+    assert most == 4096
     theirs.receive_data(client.take())
 
 
 # Plain python-h2 as the peer
 
 
-def test_plain_h2_asks_and_is_answered() -> None:
+def test_plain_h2_asks_and_is_answered(codecs: Codecs) -> None:
     theirs = H2Connection()
     theirs.initiate_connection()
-    server = H2Server()
+    server = codecs.server()
     theirs.send_headers(1, [(":method", "POST"), (":scheme", "https"), (":authority", "a"), (":path", "/x"),
                             ("cookie", "a=b"), ("cookie", "c=d")])  # fmt: skip
     theirs.send_data(1, b"body", pad_length=3)
@@ -478,10 +491,10 @@ def test_plain_h2_asks_and_is_answered() -> None:
     assert theirs.outbound_flow_control_window > 1024 * 1024 - 100
 
 
-def test_plain_h2_is_asked_and_answers() -> None:
+def test_plain_h2_is_asked_and_answers(codecs: Codecs) -> None:
     theirs = H2Connection(H2Configuration(client_side=False))
     theirs.initiate_connection()
-    client = H2Client(scheme=b"https")
+    client = codecs.client(scheme=b"https")
     number = client.send_request(RequestHead(b"PUT", b"/x", b"a", [(b"X", b"y")], content_length=4), end=False)
     client.send_chunk(number, b"body")
     client.send_end(number)
@@ -505,10 +518,10 @@ def test_plain_h2_is_asked_and_answers() -> None:
     assert theirs.receive_data(client.take()) is not None
 
 
-def test_plain_h2_is_told_of_a_reset() -> None:
+def test_plain_h2_is_told_of_a_reset(codecs: Codecs) -> None:
     theirs = H2Connection()
     theirs.initiate_connection()
-    server = H2Server()
+    server = codecs.server()
     theirs.send_headers(1, [(":method", "GET"), (":scheme", "http"), (":authority", "a"), (":path", "/")])
     server.feed(theirs.data_to_send(), 0.0)
     server.reset(1, 2)

@@ -6,8 +6,8 @@ from sidecar.codec.hpack_lean.decoder import Decoder
 from sidecar.codec.hpack_lean.encoder import Encoder
 from sidecar.codec.hpack_lean.huffman import decode_huffman, encode_huffman
 from sidecar.codec.hpack_lean.integers import integer, rest_of_integer
-from sidecar.codec.hpack_lean.static_table import DYNAMIC, STATIC, NeverIndexed
-from sidecar.model.messages import Fields
+from sidecar.codec.hpack_lean.static_table import DYNAMIC, STATIC
+from sidecar.model.messages import Fields, NeverIndexed
 
 REQUESTS: tuple[Fields, ...] = (
     [(b":method", b"GET"), (b":scheme", b"http"), (b":path", b"/"), (b":authority", b"www.example.com")],

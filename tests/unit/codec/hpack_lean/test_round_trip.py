@@ -8,7 +8,8 @@ from sidecar.codec.hpack_lean.decoder import Decoder
 from sidecar.codec.hpack_lean.encoder import Encoder
 from sidecar.codec.hpack_lean.huffman import decode_huffman, encode_huffman
 from sidecar.codec.hpack_lean.learning import SECRET
-from sidecar.codec.hpack_lean.static_table import DYNAMIC, STATIC, NeverIndexed
+from sidecar.codec.hpack_lean.static_table import DYNAMIC, STATIC
+from sidecar.model.messages import NeverIndexed
 
 NAMES = st.sampled_from([*{name for name, _ in STATIC[1:]}, b"x-tenant", b"traceparent", b"x"]) | st.binary(max_size=80)
 VALUES = st.sampled_from([b"", b"GET", b"200", b"v" * 900]) | st.binary(max_size=300)
@@ -36,8 +37,8 @@ def test_blocks_come_back(pool: list[tuple[bytes, bytes]], steps: list[int | lis
             assert isinstance(field, NeverIndexed) is never
             assert other == field
             assert other.indexable is not never
-        assert [*writer._entries] == reader._table[: DYNAMIC - 1 : -1]
-        assert writer._bytes == reader._bytes <= 4096
+        assert [*writer._table.entries] == reader._table[: DYNAMIC - 1 : -1]
+        assert writer._table.size_bytes == reader._bytes <= 4096
 
 
 @given(st.binary(max_size=200) | st.text(max_size=100).map(str.encode))
