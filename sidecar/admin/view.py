@@ -44,8 +44,8 @@ class AdminView(Protocol):
         not_after}, workers."""
 
     def clusters(self) -> list[dict[str, object]]:
-        """Each cluster with its policy's mode and its endpoints: id, address, version, ready, ejected_for_s,
-        in_flight, failures, connections."""
+        """Each cluster with its policy's mode, algorithm, whether it panics, and its endpoints: id, address, version,
+        zone, ready, ejected_for_s, in_flight, failures, connections, rtt_ms, success_percent."""
 
     def log_requests(self, when: LogWhen) -> None:
         """Change which requests get a line in the access log."""

@@ -2,8 +2,11 @@
 
 from collections import Counter
 
-from sidecar.model.live import ClusterLive, EndpointLive
-from sidecar.model.policies import DEFAULT_POLICY
+from sidecar.balance.balancer import balancer_of
+from sidecar.balance.ewma import recent_errors
+from sidecar.model.live import NEVER_S, ClusterLive, EndpointLive
+from sidecar.model.policies import DEFAULT_POLICY, TrafficPolicy
+from sidecar.policy import outlier
 from sidecar.proxy.worker import Worker
 
 
@@ -30,24 +33,38 @@ def _cluster(worker: Worker, cluster: ClusterLive) -> dict[str, object]:
     return {
         "cluster": str(cluster.key),
         "mode": policy.mode.value,
+        "algorithm": policy.balancing.algorithm.value,
+        "panic": _panics(worker, cluster, policy),
         "in_flight": cluster.in_flight,
         "pending": cluster.pending,
         "endpoints": [_endpoint(worker, live) for live in cluster.endpoints.values()],
     }
 
 
+def _panics(worker: Worker, cluster: ClusterLive, policy: TrafficPolicy) -> bool:
+    """Whether endpoints are asked that are out, because too few others are left."""
+    balancer, now_s = balancer_of(cluster, policy.balancing, worker.node.zone), worker.now()
+    members = cluster.present if balancer.members is None else balancer.members(cluster)
+    asked = balancer.unless_panic(outlier.passing(members, policy.ejection, now_s), members)
+    return any(live.ejected_until_s > now_s for live in asked)
+
+
 def _endpoint(worker: Worker, live: EndpointLive) -> dict[str, object]:
-    endpoint = live.endpoint
+    endpoint, now_s = live.endpoint, worker.now()
+    asked = live.measured_s != NEVER_S
     return {
         "id": endpoint.id,
         "address": endpoint.address,
         "version": endpoint.version,
+        "zone": endpoint.zone,
         "ready": endpoint.ready,
         "leaving": live.leaving,
-        "ejected_for_s": round(max(0.0, live.ejected_until_s - worker.now()), 3),
+        "ejected_for_s": round(max(0.0, live.ejected_until_s - now_s), 3),
         "in_flight": live.in_flight,
         "failures": live.failures,
         "tries": live.tries,
         "failed_tries": live.failed_tries,
+        "rtt_ms": round(live.rtt_s * 1e3, 3) if asked else None,  # known where the algorithm is ewma
+        "success_percent": round(100.0 * (1.0 - recent_errors(live, now_s)), 1) if asked else None,
         "connections": worker.pool.idle_count(endpoint) + live.in_flight,
     }

@@ -5,11 +5,15 @@ known about it. One owner: the worker's single thread; changed only between awai
 `policy`, the connections in `proxy/pool.py`.
 """
 
+import math
 from collections import deque
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from sidecar.model.balancing import Balancing
 from sidecar.model.clusters import ClusterKey, Endpoint
+
+NEVER_S = -math.inf
 
 
 @dataclass(slots=True, eq=False)
@@ -23,6 +27,11 @@ class EndpointLive:
         ejected_until_s: Time until which no new request goes there; 0.0 means passing.
         ejections: How often it was ejected; the next ejection's length doubles with each, a quiet spell forgets one.
         leaving: The endpoint is no longer in any snapshot; it goes when its last request has ended.
+        rtt_s: Estimate of the time to an answer's head, at first a guess. See balance/ewma.py.
+        error_share: Of its recent tries, 0 to 1.
+        cost_s: Of both, when they were last changed.
+        measured_s: When that was, or NEVER_S.
+        warm_at_s: When its slow start is over; 0.0: it had none. See balance/slow_start.py.
     """
 
     endpoint: Endpoint
@@ -34,6 +43,11 @@ class EndpointLive:
     leaving: bool = False
     tries: int = 0
     failed_tries: int = 0
+    rtt_s: float = 0.030
+    error_share: float = 0.0
+    cost_s: float = 0.030
+    measured_s: float = NEVER_S
+    warm_at_s: float = 0.0
 
 
 @dataclass(slots=True, eq=False)
@@ -62,7 +76,10 @@ class ClusterLive:
     all_ready: bool = False  # every endpoint of `present` takes requests
     ejected_until_s: float = 0.0  # the latest of the endpoints': after it, nobody is out
     weighted: bool = False  # endpoints of unequal weight; spares the usual cluster a walk over its weights
+    slow_start_s: float = 0.0
+    warming_until_s: float = 0.0  # the latest of the endpoints' `warm_at_s`
     present: Sequence[EndpointLive] = ()
+    balancers: dict[Balancing, object] = field(default_factory=dict)  # see balance/balancer.py
     source: object = None
 
     def current(self, endpoints: Sequence[Endpoint]) -> Sequence[EndpointLive]:

@@ -7,6 +7,7 @@ Frozen values with the defaults of this product; each default's reason stands be
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from sidecar.model.balancing import DEFAULT_BALANCING, Balancing
 from sidecar.model.clusters import ServiceKey
 
 
@@ -32,14 +33,6 @@ class RetryOn(StrEnum):
     GRPC_INTERNAL = "grpc-internal"
     GRPC_RESOURCE_EXHAUSTED = "grpc-resource-exhausted"
     GRPC_UNAVAILABLE = "grpc-unavailable"
-
-
-class Algorithm(StrEnum):
-    """How an endpoint is chosen among those that are passing."""
-
-    LEAST_REQUEST = "least-request"
-    RANDOM = "random"
-    ROUND_ROBIN = "round-robin"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -107,7 +100,7 @@ class TrafficPolicy:
 
     timeouts: Timeouts = field(default_factory=Timeouts)
     retries: Retries = field(default_factory=Retries)
-    algorithm: Algorithm = Algorithm.LEAST_REQUEST
+    balancing: Balancing = DEFAULT_BALANCING
     ejection: Ejection = field(default_factory=Ejection)
     limits: Limits = field(default_factory=Limits)
     mode: Mode = Mode.ENFORCE

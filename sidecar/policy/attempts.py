@@ -12,19 +12,48 @@ Pure: `now_s`, `rng` and the way to pick among endpoints come in as values. It h
 avoid-tried, ejection and limits; it never waits and never sees a socket.
 """
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from random import Random
+from typing import Protocol
 
 from sidecar.errors import INVALID_BACKEND, NO_ENDPOINT, OVERFLOW, REQUEST_TIMEOUT, Fault, Side
-from sidecar.model.clusters import ClusterKey, Endpoint
-from sidecar.model.live import ClusterLive, EndpointLive, LiveRegistry
-from sidecar.model.policies import Algorithm, TrafficPolicy
+from sidecar.model.clusters import Endpoint
+from sidecar.model.live import ClusterLive, EndpointLive
+from sidecar.model.policies import TrafficPolicy
 from sidecar.policy import budget, deadline, limits, outlier, retry
 from sidecar.policy.grpc import ENDPOINT_FAILURES
 from sidecar.policy.retry import Failure, GiveUp
 
-Pick = Callable[[Sequence[EndpointLive], Algorithm, ClusterLive, Random], EndpointLive | None]
+Lives = Sequence[EndpointLive]
+
+
+class Balancer(Protocol):
+    """How an endpoint is chosen: `balance/balancer.py`, which says more. What is None is not asked for."""
+
+    @property
+    def pick(self) -> Callable[[Lives, ClusterLive, Random, float, int | None], EndpointLive | None]:
+        """The choice among those that may be asked, given the hash of the request's key."""
+
+    @property
+    def members(self) -> Callable[[ClusterLive], Lives] | None:
+        """The endpoints that the policy means, when it does not mean all."""
+
+    @property
+    def notice(self) -> Callable[[Lives, ClusterLive, float], None] | None:
+        """Told who may be asked."""
+
+    @property
+    def observe(self) -> Callable[[EndpointLive, float, bool | None, float], None] | None:
+        """Told how long a try took (below 0: not known), and whether it went well (None: not known)."""
+
+    @property
+    def labels(self) -> str:
+        """Which endpoints it means, for people."""
+
+    def unless_panic(self, passing: Lives, members: Lives) -> Lives:
+        """`passing`, or more when those are too few."""
 
 
 @dataclass(slots=True)  # one for each request, and four times cheaper than a frozen one
@@ -68,6 +97,9 @@ class Exchange:
         refused: A try was refused unread: the next such asks the budget.
         cut_offs: Tries that a GOAWAY cut off; see policy/retry.py.
         replayable: The caller clears it when more of the body was sent than is kept.
+        key: Hash of what the request is balanced by; None: nothing.
+        asked_s: Since when the endpoint has the whole request and may answer: when the try began, unless the caller
+            moves it on, because a body took longer; `inf` while it is still on its way.
     """
 
     attempt = 0
@@ -82,12 +114,14 @@ class Exchange:
     last: Failure | None = None
     delay_s = 0.0
     finished = False
+    key: int | None = None
+    asked_s = 0.0
 
     def __init__(
         self,
         cluster: ClusterLive,
         policy: TrafficPolicy,
-        pick: Pick,
+        balancer: Balancer,
         method: bytes,
         idempotency_key: bool,
         per_try_s: float | None,
@@ -95,7 +129,7 @@ class Exchange:
     ) -> None:
         self.cluster = cluster
         self.policy = policy
-        self.pick = pick
+        self.balancer = balancer
         self.method = method
         self.idempotency_key = idempotency_key
         self.per_try_s = per_try_s
@@ -104,12 +138,11 @@ class Exchange:
 
 
 def start(
-    live: LiveRegistry,
-    key: ClusterKey,
+    cluster: ClusterLive,
     endpoints: Sequence[Endpoint],
     known: bool,
     policy: TrafficPolicy,
-    pick: Pick,
+    balancer: Balancer,
     *,
     method: bytes,
     idempotency_key: bool,
@@ -126,16 +159,15 @@ def start(
         per_try_s: The route's bound of one try; None: the policy's.
         ends_at_s: Absolute end of the request; see policy/deadline.py.
     """
-    cluster = live.cluster(key)
     cluster.current(endpoints)
-    return begin(cluster, known, policy, pick, method, idempotency_key, per_try_s, ends_at_s, now_s)
+    return begin(cluster, known, policy, balancer, method, idempotency_key, per_try_s, ends_at_s, now_s)
 
 
 def begin(
     cluster: ClusterLive,
     known: bool,
     policy: TrafficPolicy,
-    pick: Pick,
+    balancer: Balancer,
     method: bytes,
     idempotency_key: bool,
     per_try_s: float | None,
@@ -143,7 +175,7 @@ def begin(
     now_s: float,
 ) -> Exchange:
     """`start` for a caller that keeps the cluster's live state at hand, and current."""
-    exchange = Exchange(cluster, policy, pick, method, idempotency_key, per_try_s, ends_at_s)
+    exchange = Exchange(cluster, policy, balancer, method, idempotency_key, per_try_s, ends_at_s)
     if not known:
         sentence = f"the route leads to {cluster.key}, which is not a known service"
         exchange.over = Answer(INVALID_BACKEND.saying(sentence), None)
@@ -174,6 +206,7 @@ def next_step(exchange: Exchange, now_s: float, rng: Random) -> Step:
     exchange.probes = chosen.ejected_until_s > now_s
     exchange.tried.append(chosen)
     exchange.attempt += 1
+    exchange.asked_s = now_s
     chosen.in_flight += 1
     chosen.tries += 1
     timeouts = exchange.policy.timeouts
@@ -196,6 +229,9 @@ def outcome(exchange: Exchange, result: Failure | None, now_s: float, rng: Rando
     if live is None:
         return
     if result is None:
+        observe = exchange.balancer.observe
+        if observe is not None:
+            observe(live, now_s - exchange.asked_s, True if judged else None, now_s)
         if judged and (live.failures or live.ejected_until_s):  # else there is nothing for a success to forget
             _record(exchange, live, result, now_s, rng)
         exchange.over = _FORWARD
@@ -245,17 +281,28 @@ def ended(exchange: Exchange, result: Failure | None, now_s: float, rng: Random)
         return
     if result is not None:
         live.failed_tries += 1
+    exchange.asked_s = math.inf  # the head told how long it took
     _record(exchange, live, result, now_s, rng)
+    if result is None:
+        _observe(exchange, live, True, now_s)
 
 
 def _record(exchange: Exchange, live: EndpointLive, result: Failure | None, now_s: float, rng: Random) -> None:
     if _blames_nobody(result):
         return
     ok = result is None or _blameless(result)
+    if result is not None:
+        _observe(exchange, live, ok, now_s)
     policy = exchange.policy
     exchange.ejected = outlier.record(
         exchange.cluster, live, ok, policy.ejection, policy.mode, now_s, rng, probed=exchange.probes
     )
+
+
+def _observe(exchange: Exchange, live: EndpointLive, ok: bool, now_s: float) -> None:
+    observe = exchange.balancer.observe
+    if observe is not None:
+        observe(live, now_s - exchange.asked_s, ok, now_s)
 
 
 def _blames_nobody(result: Failure | None) -> bool:
@@ -285,22 +332,27 @@ def finish(exchange: Exchange) -> None:
 
 
 def _choose(exchange: Exchange, now_s: float, rng: Random) -> EndpointLive | None:
-    cluster = exchange.cluster
-    if cluster.all_ready and cluster.ejected_until_s <= now_s:  # the usual case, and asked for every try
-        passing = cluster.present
-    else:
-        passing = outlier.passing(cluster.present, exchange.policy.ejection, now_s)
+    cluster, balancer = exchange.cluster, exchange.balancer
+    members = cluster.present if balancer.members is None else balancer.members(cluster)
+    passing = members
+    # Nearly always all are ready and nobody is out; it is asked for every try.
+    if not cluster.all_ready or cluster.ejected_until_s > now_s:
+        passing = outlier.passing(members, exchange.policy.ejection, now_s)
+    if balancer.notice is not None:
+        balancer.notice(passing, cluster, now_s)
+    if passing is not members:
+        passing = balancer.unless_panic(passing, members)
     if exchange.tried:
-        untried = [live for live in passing if live not in exchange.tried] or _doubtful(exchange)
+        untried = [live for live in passing if live not in exchange.tried] or _doubtful(exchange, members)
         passing = untried or _not_last(passing, exchange.tried[-1])
-    return exchange.pick(passing, exchange.policy.algorithm, cluster, rng)
+    return balancer.pick(passing, cluster, rng, now_s, exchange.key)
 
 
-def _doubtful(exchange: Exchange) -> Sequence[EndpointLive]:
+def _doubtful(exchange: Exchange, members: Lives) -> Lives:
     """Ejected endpoints, for a request that those who pass do not even take: asking them again would not help."""
     if exchange.last is None or not exchange.last.untouched:
         return ()
-    return [live for live in exchange.cluster.present if live.endpoint.ready and live not in exchange.tried]
+    return [live for live in members if live.endpoint.ready and live not in exchange.tried]
 
 
 def _not_last(passing: Sequence[EndpointLive], last: EndpointLive) -> Sequence[EndpointLive]:
@@ -314,6 +366,9 @@ def _nobody(exchange: Exchange) -> Fault:
     key = exchange.cluster.key
     if not exchange.cluster.present:
         return NO_ENDPOINT.saying(f"{key} has no endpoint")
+    members = exchange.balancer.members
+    if members is not None and not members(exchange.cluster):
+        return NO_ENDPOINT.saying(f"no endpoint of {key} has the labels {exchange.balancer.labels} (balancing.subset)")
     return NO_ENDPOINT.saying(f"none of the {len(exchange.cluster.present)} endpoints of {key} is ready")
 
 

@@ -14,7 +14,8 @@ from functools import partial
 
 import trio
 
-from sidecar.balance.pick import pick, split
+from sidecar.balance.balancer import balancer_of
+from sidecar.balance.pick import split
 from sidecar.codec.events import Head, Interim, Tunnel
 from sidecar.errors import BROKEN_OFF, CLIENT_GONE, INVALID_BACKEND, NO_ROUTE, RETRY_LIMIT, Fault, ProxyError
 from sidecar.errors import Side as Blame
@@ -22,6 +23,7 @@ from sidecar.model.messages import ResponseHead
 from sidecar.policy import attempts, grpc
 from sidecar.policy.attempts import Answer, Try, Wait
 from sidecar.policy.retry import Failure, GiveUp
+from sidecar.proxy.affinity import request_hash
 from sidecar.proxy.attempt_span import close_span, open_span
 from sidecar.proxy.done import tell
 from sidecar.proxy.downstream import Downstream
@@ -162,13 +164,14 @@ class _Run:
             raise ProxyError(NO_ROUTE, f"{cluster.key} is declared {cluster.protocol.value}, which carries no requests")
         ends_at_s = side.ends_at(record, plan, self.client.peer)
         record.ends_at_s = ends_at_s if self.upload is None else self.upload.first_end(ends_at_s, plan)
-        record.exchange = attempts.start(
-            side.live,
-            cluster.key,
+        live, policy = side.live.cluster(cluster.key), plan.policies[index]
+        balancer = balancer_of(live, policy.balancing, worker.node.zone)
+        exchange = record.exchange = attempts.start(
+            live,
             cluster.endpoints,
             cluster.known,
-            plan.policies[index],
-            pick,
+            policy,
+            balancer,
             method=head.method,
             idempotency_key=head.get(b"idempotency-key") is not None,
             per_try_s=plan.per_try_s,
@@ -176,7 +179,9 @@ class _Run:
             now_s=worker.now(),
         )
         # What came together with the head is sent once in any case; again only if the policy keeps so much.
-        record.exchange.replayable = len(record.body_seen) <= record.exchange.policy.retries.max_body_bytes
+        exchange.replayable = len(record.body_seen) <= policy.retries.max_body_bytes
+        if balancer.hash_key is not None:
+            exchange.key = request_hash(balancer.hash_key, head, self.client.peer)
 
     async def _give_up(self, step: Answer) -> None:
         assert step.fault is not None, "an answer to forward is forwarded by the try that got it"
@@ -191,6 +196,8 @@ class _Run:
         """One try, with the rest of the request body streaming beside it. True when the client was answered."""
         if self.record.body_complete:
             return await self._try(until_s, None)
+        assert self.record.exchange is not None
+        self.record.exchange.asked_s = math.inf  # what the client takes to send it is not the endpoint's time
         problem: ProxyError | None = None
         answered = interrupted = False
         async with trio.open_nursery() as nursery:

@@ -3,7 +3,7 @@
 A request is begun when it is complete: a whole head, and a small body that came with it or right behind it.
 """
 
-from sidecar.balance.pick import pick, split
+from sidecar.balance.pick import split
 from sidecar.codec.chunks import ChunkedBody
 from sidecar.codec.events import Chunk, End, Event
 from sidecar.codec.plain_head import plain_request
@@ -11,10 +11,11 @@ from sidecar.errors import BROKEN_OFF, CLIENT_GONE, MALFORMED, ProxyError
 from sidecar.policy import attempts
 from sidecar.policy.attempts import Try
 from sidecar.policy.deadline import DEADLINE_HEADER
+from sidecar.proxy.affinity import request_hash
 from sidecar.proxy.edits import REQUEST_ID
 from sidecar.proxy.fast_state import FastState, Over, Phase
 from sidecar.proxy.upstream import UpstreamConnection
-from sidecar.routing.plan import Way
+from sidecar.proxy.way import Way
 from sidecar.telemetry import trace
 from sidecar.transport.stream import Stream, StreamBroken
 
@@ -171,13 +172,16 @@ class FastRequest(FastState):
             way.live,
             way.cluster.known,
             way.policy,
-            pick,
+            way.balancer,
             head.method,
             b"idempotency-key" in noted,
             plan.per_try_s,
             ends_at_s,
             now_s,
         )
+        where = way.balancer.hash_key
+        if where is not None:
+            exchange.key = request_hash(where, head, self._peer)
         if len(self._body) > way.max_body_bytes:
             exchange.replayable = False
         self._identify(noted)

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sidecar.errors import DENIED, MISDIRECTED, NO_TUNNEL, ProxyError
+from sidecar.model.balancing import Algorithm, Balancing
 from sidecar.model.bootstrap import InboundPort, NodeInfo
 from sidecar.model.clusters import ClusterKey, Endpoint, Protocol, ServiceKey
 from sidecar.model.live import LiveRegistry
@@ -53,7 +54,8 @@ def _to_app(node: NodeInfo, declared: InboundPort, connections: int) -> RoutePla
         timeouts=Timeouts(stream_idle_s=STREAM_IDLE_S),
         # Only what the app provably left alone: a stream that its GOAWAY cut off would else cost its caller a try.
         retries=Retries(attempts=1, on=frozenset({RetryOn.CONNECT_FAILURE, RetryOn.REFUSED_STREAM})),
-        ejection=Ejection(max_percent=0),  # there is one app
+        balancing=Balancing(algorithm=Algorithm.RANDOM),  # there is one app, and nothing to learn of it
+        ejection=Ejection(max_percent=0),
         limits=Limits(connections=connections, requests=connections),
     )
     app = Endpoint(id=APP, service_port=declared.port, host=declared.app.host, port=declared.app.port)

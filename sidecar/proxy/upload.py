@@ -158,6 +158,8 @@ class Upload:
     def _complete(self) -> None:
         record, exchange = self._record, self._record.exchange
         record.body_complete = True
+        if exchange is not None:
+            exchange.asked_s = self._worker.now()
         if self._after_body_s is None or exchange is None:
             return
         record.ends_at_s = exchange.ends_at_s = self._worker.now() + self._after_body_s

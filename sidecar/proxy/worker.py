@@ -14,11 +14,10 @@ import trio
 
 from sidecar.codec.contract import MuxClient
 from sidecar.codec.plain_head import RequestActs, ResponseActs
-from sidecar.model import clusters
 from sidecar.model.bootstrap import NodeInfo, ProcessLimits
 from sidecar.model.clusters import ServiceKey
 from sidecar.model.live import EndpointLive, LiveRegistry
-from sidecar.model.policies import AuthorizationPolicy, TrafficPolicy
+from sidecar.model.policies import AuthorizationPolicy
 from sidecar.model.snapshot import Known, Snapshot
 from sidecar.policy.deadline import DEADLINE_HEADER
 from sidecar.policy.limits import lifetime_s
@@ -28,7 +27,8 @@ from sidecar.proxy.places import Places
 from sidecar.proxy.pool import Pool
 from sidecar.proxy.replies import UNTOUCHED
 from sidecar.proxy.timer import Timer
-from sidecar.routing.plan import ClusterPlan, RoutePlan, ServiceTable, Way
+from sidecar.proxy.way import Way
+from sidecar.routing.plan import RoutePlan, ServiceTable
 from sidecar.routing.table import Router
 from sidecar.telemetry.observer import Observer, Tally
 from sidecar.transport.dial import Dialer
@@ -183,7 +183,7 @@ class Worker:
         ways: tuple[Way, ...] = ()
         if plan.filters is None and not plan.backend_filters:
             backends = zip(plan.backends, plan.policies, strict=True)
-            ways = tuple(_way(cluster, policy, registry) for cluster, policy in backends)
+            ways = tuple(Way(cluster, policy, registry, self.node.zone) for cluster, policy in backends)
         if len(self.ways) >= MAX_WAYS:
             self.ways.clear()
         self.ways[plan] = ways
@@ -280,15 +280,6 @@ class Worker:
         self._idle.clear()
         for lane in list(self.lanes):
             lane.part()
-
-
-_HTTP1 = (clusters.Protocol.AUTO, clusters.Protocol.HTTP)  # for a client that speaks HTTP/1.1; see routing/wire.py
-
-
-def _way(cluster: ClusterPlan, policy: TrafficPolicy, registry: LiveRegistry) -> Way:
-    live = registry.cluster(cluster.key)
-    live.current(cluster.endpoints)
-    return Way(cluster, live, policy, requests=cluster.protocol in _HTTP1)
 
 
 def _targeting(snapshot: Snapshot, service: ServiceKey) -> tuple[AuthorizationPolicy, ...]:

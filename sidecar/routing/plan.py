@@ -8,7 +8,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from sidecar.model.clusters import ClusterKey, Endpoint, Protocol, ServiceKey
-from sidecar.model.live import ClusterLive
 from sidecar.model.messages import RequestHead
 from sidecar.model.policies import TrafficPolicy
 from sidecar.model.routes import AnyRoute, AnyRule, GrpcMatch, RouteMatch
@@ -68,24 +67,6 @@ class RoutePlan:
     per_try_s: float | None
     filters: RuleFilters | None = None
     backend_filters: tuple[RuleFilters | None, ...] = ()
-
-
-class Way:
-    """One backend of a rule with what a plain request on its way there is decided by, looked up once.
-
-    Attributes:
-        live: The cluster's live state, synced with `cluster.endpoints`.
-        requests: It is spoken to in HTTP/1.1 when the client speaks that.
-    """
-
-    __slots__ = ("cluster", "live", "max_body_bytes", "policy", "requests")
-
-    def __init__(self, cluster: ClusterPlan, live: ClusterLive, policy: TrafficPolicy, *, requests: bool) -> None:
-        self.cluster = cluster
-        self.live = live
-        self.policy = policy
-        self.max_body_bytes = policy.retries.max_body_bytes
-        self.requests = requests
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from random import Random
 
-from sidecar.balance.pick import pick
+from sidecar.balance.balancer import balancer_of
 from sidecar.errors import CONNECT_FAILED, CONNECT_TIMEOUT, REQUEST_TIMEOUT, TRY_TIMEOUT, UPSTREAM_RESET, Fault
 from sidecar.model.clusters import ClusterKey, Endpoint, ServiceKey
 from sidecar.model.live import LiveRegistry
@@ -31,7 +31,9 @@ class Destination:
     def __init__(self, name: str, servers: Sequence[Server], policy: TrafficPolicy) -> None:
         self.key = ClusterKey(ServiceKey("sim", name), PORT)
         self.servers = {server.name: server for server in servers}
-        self.endpoints = tuple(Endpoint(id=server.name, service_port=PORT, host="sim", port=PORT) for server in servers)
+        self.endpoints = tuple(
+            Endpoint(id=server.name, service_port=PORT, host="sim", port=PORT, zone=server.zone) for server in servers
+        )
         self.policy = policy
 
 
@@ -41,6 +43,7 @@ class Caller:
     def __init__(
         self,
         name: str,
+        zone: str,
         destinations: Mapping[str, Destination],
         network_s: float,
         timeline: Timeline,
@@ -48,6 +51,7 @@ class Caller:
         record: Record,
     ) -> None:
         self.name = name
+        self.zone = zone
         self.live = LiveRegistry()
         self.destinations = destinations
         self.network_s = network_s
@@ -60,13 +64,13 @@ class Caller:
         """Send a request; `done` is called once. `ends_at_s`: of the request that it is made for."""
         destination, now_s = self.destinations[service], self.timeline.now_s
         told = None if ends_at_s is None else deadline.remaining_header(ends_at_s, now_s)
+        cluster, policy = self.live.cluster(destination.key), destination.policy
         exchange = attempts.start(
-            self.live,
-            destination.key,
+            cluster,
             destination.endpoints,
             True,
-            destination.policy,
-            pick,
+            policy,
+            balancer_of(cluster, policy.balancing, self.zone),
             method=method,
             idempotency_key=False,
             per_try_s=None,

@@ -137,7 +137,7 @@ class _Reader:
     # Services and clients
 
     def _service(self, name: str, node: Node) -> ServiceSpec:
-        got = node.fields("endpoints", "latency", "capacity", "queue", "calls", "policy")
+        got = node.fields("endpoints", "latency", "capacity", "queue", "calls", "zones", "policy")
         calls = got.get("calls")
         asked = calls.items() if calls is not None else []
         if calls is not None and len(asked) > MAX_CALLS:
@@ -151,7 +151,14 @@ class _Reader:
             queue=got.maybe("queue", lambda field: field.integer(0, MAX_CAPACITY), 1000),
             calls=tuple(item.label() for item in asked),
             policy=got.maybe("policy", _policy, DEFAULT_POLICY),
+            zones=tuple(got.maybe("zones", self._zones, ())),
         )
+
+    def _zones(self, node: Node) -> list[str]:
+        items = node.items(at_least=1)
+        if len(items) > MAX_ENDPOINTS:
+            node.complain(f"has {len(items)} entries; at most {MAX_ENDPOINTS} are allowed")
+        return [item.label() for item in items[:MAX_ENDPOINTS]]
 
     def _check_calls(self, services: Node) -> None:
         for name, spec in self._services.items():
@@ -176,7 +183,7 @@ class _Reader:
         return False
 
     def _client(self, name: str, node: Node) -> ClientSpec:
-        got = node.fields("calls", "rate", "method", "instances")
+        got = node.fields("calls", "rate", "method", "instances", "zone")
         called = got.need("calls", "the service that it asks")
         service = called.label()
         if service and service not in self._services:
@@ -187,6 +194,7 @@ class _Reader:
             rate_per_s=got.need("rate", "requests a second").number(0.01, MAX_RATE_PER_S),
             method=got.maybe("method", lambda field: field.one_of(METHODS), "GET").encode(),
             instances=got.maybe("instances", lambda field: field.integer(1, MAX_INSTANCES), 1),
+            zone=got.maybe("zone", Node.label, ""),
         )
 
     def _check_size(self, scenario: Scenario, clients: Node) -> None:
@@ -217,7 +225,7 @@ class _Reader:
         return from_s, until_s
 
     def _fault(self, node: Node) -> Fault:
-        got = node.fields("kind", "whom", "from", "until", "times", "percent", "status", "every")
+        got = node.fields("kind", "whom", "zone", "from", "until", "times", "percent", "status", "every")
         kind = got.need("kind", "what goes wrong").choice(Kind)
         from_s, until_s = self._span(got, math.inf)
         says = _SAYS.get(kind, ())
@@ -232,13 +240,33 @@ class _Reader:
                 extra.complain_at_key(f"says nothing of {kind.value}")
         return Fault(
             kind=kind,
-            whom=self._whom(got.need("whom", "the endpoints or services that it befalls, or the client"), kind),
+            whom=self._befallen(got, kind),
             from_s=from_s,
             until_s=until_s,
             amount=amount,
             status=got.maybe("status", lambda field: field.integer(400, 599), 503),
             period_s=got.maybe("every", lambda field: self._until(field, MAX_DURATION_S, _MIN_PERIOD_S), 0.0),
         )
+
+    def _befallen(self, got: Fields, kind: Kind) -> tuple[str, ...]:
+        """`whom`, or everything in a `zone`."""
+        zone = got.get("zone")
+        if zone is None:
+            return self._whom(got.need("whom", "the endpoints or services that it befalls, or the client"), kind)
+        if "whom" in got:
+            zone.complain_at_key("beside whom; give one of them")
+        if kind is Kind.LOAD:
+            zone.complain_at_key("says nothing of load; give whom, a client")
+        name = zone.label()
+        found = [
+            endpoint
+            for spec in self._services.values()
+            for number, endpoint in enumerate(_endpoints(spec), 1)
+            if spec.zone_of(number) == name
+        ]
+        if name and not found:
+            zone.complain(f"no service has an endpoint in {name!r} (services.NAME.zones)")
+        return tuple(found)
 
     def _whom(self, node: Node, kind: Kind) -> tuple[str, ...]:
         """Endpoints, with the name of a service for all of its own; of a load, clients."""

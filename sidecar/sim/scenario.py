@@ -33,6 +33,7 @@ class ServiceSpec:
         queue: Requests that wait for that at most; what comes then is answered 503 at once.
         calls: Services that it asks for each request, one after the other; an answer of 5xx makes its own one 503.
         policy: What callers of the service obey.
+        zones: Where its endpoints are, in turn; none: nowhere.
     """
 
     name: str
@@ -42,6 +43,11 @@ class ServiceSpec:
     queue: int = 1000
     calls: tuple[str, ...] = ()
     policy: TrafficPolicy = DEFAULT_POLICY
+    zones: tuple[str, ...] = ()
+
+    def zone_of(self, number: int) -> str:
+        """The zone of an endpoint, counted from 1."""
+        return self.zones[(number - 1) % len(self.zones)] if self.zones else ""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -51,6 +57,7 @@ class ClientSpec:
     Attributes:
         rate_per_s: Requests of all its instances together, at random moments (Poisson).
         instances: Sidecars that share the rate; each knows only what it saw itself.
+        zone: Where they are.
     """
 
     name: str
@@ -58,6 +65,7 @@ class ClientSpec:
     rate_per_s: float
     method: bytes = b"GET"
     instances: int = 1
+    zone: str = ""
 
 
 class Kind(StrEnum):

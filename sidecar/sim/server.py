@@ -50,6 +50,7 @@ class Server:
         self,
         spec: ServiceSpec,
         name: str,
+        zone: str,
         faults: Sequence[Fault],
         duration_s: float,
         timeline: Timeline,
@@ -59,6 +60,7 @@ class Server:
     ) -> None:
         """`ask`: another service, with the end that the request under way has, through its own sidecar."""
         self.name = name
+        self.zone = zone
         self.lives = 0
         self._spec = spec
         self._faults = [fault for fault in faults if name in fault.whom]

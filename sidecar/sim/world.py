@@ -37,9 +37,10 @@ class World:
             servers = []
             for number in range(1, spec.endpoints + 1):
                 endpoint = f"{name}-{number}"
-                rng, ask = self._rng(endpoint), self._asks(endpoint, calls=bool(spec.calls))
+                zone = spec.zone_of(number)
+                rng, ask = self._rng(endpoint), self._asks(endpoint, zone, calls=bool(spec.calls))
                 servers.append(
-                    Server(spec, endpoint, scenario.faults, scenario.duration_s, self.timeline, rng, ask, record)
+                    Server(spec, endpoint, zone, scenario.faults, scenario.duration_s, self.timeline, rng, ask, record)
                 )
             self.destinations[name] = Destination(name, servers, policies.get(name, spec.policy))
         for client in scenario.clients.values():
@@ -57,9 +58,10 @@ class World:
     def _rng(self, name: str) -> Random:
         return Random(f"{self._seed}/{name}")
 
-    def _caller(self, name: str) -> Caller:
+    def _caller(self, name: str, zone: str) -> Caller:
         made = self.callers[name] = Caller(
             name,
+            zone,
             self.destinations,
             self.scenario.network_s,
             self.timeline,
@@ -68,17 +70,17 @@ class World:
         )
         return made
 
-    def _asks(self, endpoint: str, *, calls: bool) -> Ask:
+    def _asks(self, endpoint: str, zone: str, *, calls: bool) -> Ask:
         if not calls:
             return _asks_nobody
-        caller = self._caller(endpoint)
+        caller = self._caller(endpoint, zone)
         return lambda service, ends_at_s, done: caller.ask(
             service, b"GET", ends_at_s, lambda status, _tries, _denied: done(status)
         )
 
     def _start(self, client: ClientSpec) -> None:
         faults = [each for each in self.scenario.faults if each.kind is Kind.LOAD and client.name in each.whom]
-        instances = [self._caller(f"{client.name}-{number}") for number in range(1, client.instances + 1)]
+        instances = [self._caller(f"{client.name}-{number}", client.zone) for number in range(1, client.instances + 1)]
         rng = self._rng(client.name)
         turn = 0
 

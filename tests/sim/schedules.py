@@ -9,8 +9,8 @@ from multiprocessing import Pool
 from random import Random
 
 from bench.progress import Say
+from sidecar.model.balancing import HASHING, Algorithm, Balancing, HashKey, HashOf, ZoneRule
 from sidecar.model.policies import (
-    Algorithm,
     Backoff,
     BudgetPolicy,
     Ejection,
@@ -61,20 +61,24 @@ class Rules(Record):
         assert chosen is not None
         before = exchange.tried[:-1]
         passing = [each for each in cluster.present if each.ejected_until_s <= now_s]
-        untried = [each for each in passing if each not in before]
         panic = not passing or (len(passing) == 1 and passing[0].failures >= policy.ejection.consecutive_failures)
-        if chosen not in passing:
-            _expect(panic or not untried, f"{endpoint} is ejected, and was chosen", now_s)
+        panic = panic or len(passing) < len(cluster.present) * policy.balancing.panic_percent / 100
+        may = cluster.present if panic else passing
+        untried = [each for each in may if each not in before]
+        if chosen not in may:
+            _expect(not untried, f"{endpoint} is ejected, and was chosen", now_s)
         elif chosen in before:
             _expect(not untried, f"{endpoint} was tried already, and others were not", now_s)
-            _expect(chosen is not before[-1] or len(passing) == 1, f"{endpoint} has just failed", now_s)
+            _expect(chosen is not before[-1] or len(may) == 1, f"{endpoint} has just failed", now_s)
         _expect(exchange.attempt <= 1 + policy.retries.attempts, f"try {exchange.attempt}", now_s)
         if exchange.ends_at_s is not None:
             _expect(now_s < exchange.ends_at_s, "a try after the request's end", now_s)
         out, count = len(cluster.present) - len(passing), len(cluster.present)
         most = max(1, count * policy.ejection.max_percent // 100) if count > 1 else 0
         _expect(out <= most, f"{out} of {count} are ejected", now_s)
-        if policy.algorithm is Algorithm.LEAST_REQUEST and len(passing) == 2 and not before and not panic:
+        if before or panic or cluster.warming_until_s > now_s:
+            return
+        if policy.balancing.algorithm is Algorithm.LEAST_REQUEST and len(passing) == 2:
             other = passing[0] if chosen is passing[1] else passing[1]
             _expect(chosen.in_flight - 1 <= other.in_flight, f"{endpoint} is the busier of the two", now_s)
 
@@ -180,7 +184,7 @@ def _policy(rng: Random) -> TrafficPolicy:
                 min_per_second=rng.choice((0.0, 1.0, 10.0)),
             ),
         ),
-        algorithm=rng.choice((*Algorithm, Algorithm.LEAST_REQUEST)),
+        balancing=_balancing(rng),
         ejection=Ejection(
             consecutive_failures=rng.randint(1, 4),
             base_s=rng.choice((0.2, 1.0)),
@@ -188,6 +192,19 @@ def _policy(rng: Random) -> TrafficPolicy:
             max_percent=rng.choice((0, 34, 34, 60)),
         ),
         limits=Limits(requests=rng.choice((4, 20, 1024))),
+    )
+
+
+def _balancing(rng: Random) -> Balancing:
+    algorithm = rng.choice((*Algorithm, Algorithm.EWMA))
+    panic_percent = rng.choice((0, 50, 50, 90))
+    if algorithm in HASHING:
+        return Balancing(algorithm=algorithm, hash_key=HashKey(HashOf.PATH), panic_percent=panic_percent)
+    return Balancing(
+        algorithm=algorithm,
+        zone=rng.choice((ZoneRule.FIRST, ZoneRule.ANY)),
+        slow_start_s=rng.choice((0.0, 0.0, 1.0)),
+        panic_percent=panic_percent,
     )
 
 

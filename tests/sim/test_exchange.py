@@ -4,6 +4,7 @@ import h11
 import trio
 from trio.testing import MockClock
 
+from sidecar.model.balancing import Algorithm, Balancing
 from sidecar.model.policies import Retries, Timeouts, TrafficPolicy
 from tests.support.mesh import AppConnection, MemoryMesh, exchange, ok
 
@@ -74,7 +75,7 @@ async def test_a_get_that_was_reset_is_tried_at_another_endpoint(autojump_clock:
         mesh = MemoryMesh(nursery)
         mesh.app("a", reset)
         mesh.app("b", ok)
-        mesh.configure(["a", "b"])
+        mesh.configure(["a", "b"], TrafficPolicy(balancing=Balancing(algorithm=Algorithm.ROUND_ROBIN)))
         answers = [await mesh.request() for _ in range(20)]
 
         assert [answer.status for answer in answers] == [200] * 20

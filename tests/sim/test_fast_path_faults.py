@@ -7,7 +7,8 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from sidecar.model.policies import Algorithm, Ejection, Limits, Retries, Timeouts, TrafficPolicy
+from sidecar.model.balancing import Algorithm, Balancing
+from sidecar.model.policies import Ejection, Limits, Retries, Timeouts, TrafficPolicy
 from sidecar.model.routes import BackendRef, HttpRoute, ParentRef, RouteRule
 from sidecar.model.snapshot import Resource
 from sidecar.transport.stream import HIGH_WATER_BYTES
@@ -21,7 +22,7 @@ SECOND = answer(b"Content-Length: 8\r\n", body=b"poisoned")
 
 
 def in_turn(**more: object) -> TrafficPolicy:
-    return TrafficPolicy(algorithm=Algorithm.ROUND_ROBIN, **more)  # type: ignore[arg-type]
+    return TrafficPolicy(balancing=Balancing(algorithm=Algorithm.ROUND_ROBIN), **more)  # type: ignore[arg-type]
 
 
 TRY = in_turn(timeouts=Timeouts(per_try_s=1.0))

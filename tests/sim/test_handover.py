@@ -5,7 +5,7 @@ import pytest
 import trio
 from trio.testing import MockClock
 
-from sidecar.balance.pick import pick
+from sidecar.balance.balancer import balancer_of
 from sidecar.codec.events import Head
 from sidecar.codec.h1_server import H1Server
 from sidecar.errors import UPSTREAM_RESET
@@ -53,13 +53,13 @@ class Entry:
         plan = record.route = await self.side.route(record, self.proxy_end.peer, self.patience)
         cluster = record.cluster = plan.backends[0]
         record.request_id = b"1"
+        live = worker.live.cluster(cluster.key)
         record.exchange = attempts.start(
-            worker.live,
-            cluster.key,
+            live,
             cluster.endpoints,
             cluster.known,
             plan.policies[0],
-            pick,
+            balancer_of(live, plan.policies[0].balancing, ""),
             method=record.head.method,
             idempotency_key=False,
             per_try_s=None,

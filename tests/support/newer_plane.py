@@ -9,7 +9,7 @@ from enum import StrEnum
 
 from control_plane.cli.serve import main
 from sidecar.config.policy import balancing
-from sidecar.model.policies import Algorithm
+from sidecar.model.balancing import Algorithm
 
 NEW = "quantum"
 

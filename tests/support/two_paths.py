@@ -13,7 +13,8 @@ import h11
 import trio
 
 from sidecar.errors import CLIENT_GONE
-from sidecar.model.policies import Algorithm, TrafficPolicy
+from sidecar.model.balancing import Algorithm, Balancing
+from sidecar.model.policies import TrafficPolicy
 from sidecar.model.snapshot import Resource
 from sidecar.telemetry.observer import RequestDone
 from sidecar.transport.memory import MemoryStream
@@ -307,7 +308,7 @@ async def play(
         mesh.found_out = True
         if set_up is not None:
             set_up(mesh)
-        mesh.configure(backends, policy or TrafficPolicy(algorithm=Algorithm.ROUND_ROBIN), *more)
+        mesh.configure(backends, policy or TrafficPolicy(balancing=Balancing(algorithm=Algorithm.ROUND_ROBIN)), *more)
         visits: list[str] = []
         world = World(mesh, {name: Backend(mesh, name, scripts, visits) for name in backends}, fast=fast)
         await world.warm()

@@ -36,7 +36,7 @@ def policy_of(got: Fields) -> TrafficPolicy:
     return TrafficPolicy(
         timeouts=got.maybe("timeouts", parse_timeouts, base.timeouts),
         retries=got.maybe("retries", parse_retries, base.retries),
-        algorithm=got.maybe("balancing", parse_balancing, base.algorithm),
+        balancing=got.maybe("balancing", parse_balancing, base.balancing),
         ejection=got.maybe("ejection", parse_ejection, base.ejection),
         limits=got.maybe("limits", parse_limits, base.limits),
         mode=got.maybe("mode", lambda node: node.choice(Mode), base.mode),
@@ -54,7 +54,7 @@ def encode_policy(policy: TrafficPolicy) -> dict[str, Json]:
     return {
         "timeouts": encode_timeouts(policy.timeouts),
         "retries": encode_retries(policy.retries),
-        "balancing": encode_balancing(policy.algorithm),
+        "balancing": encode_balancing(policy.balancing),
         "ejection": encode_ejection(policy.ejection),
         "limits": encode_limits(policy.limits),
         "mode": policy.mode.value,

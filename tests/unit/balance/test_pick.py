@@ -10,10 +10,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from sidecar.balance.pick import pick, split
+from sidecar.balance.balancer import balancer_of
+from sidecar.balance.pick import split
+from sidecar.model.balancing import HASHING, Algorithm, Balancing, HashKey, HashOf
 from sidecar.model.clusters import ClusterKey, Endpoint, ServiceKey
 from sidecar.model.live import ClusterLive, EndpointLive
-from sidecar.model.policies import Algorithm
 
 KEY = ClusterKey(ServiceKey("shop", "orders"), 8080)
 DRAWS = 4000
@@ -48,15 +49,24 @@ class OnlyByIndex(Sequence[EndpointLive]):
         raise AssertionError("walked through all endpoints")
 
 
-def cluster(weights: Iterable[int], in_flight: Iterable[int] = ()) -> tuple[ClusterLive, list[EndpointLive]]:
+def cluster(weights: Iterable[int], in_flight: Iterable[int] = ()) -> tuple[ClusterLive, Sequence[EndpointLive]]:
     made = ClusterLive(KEY)
-    lives = made.sync(
-        Endpoint(id=f"orders-{n}", service_port=8080, host="127.0.0.1", port=9000 + n, weight=weight)
-        for n, weight in enumerate(weights)
+    lives = made.current(
+        tuple(
+            Endpoint(id=f"orders-{n}", service_port=8080, host="127.0.0.1", port=9000 + n, weight=weight)
+            for n, weight in enumerate(weights)
+        )
     )
     for live, busy in zip(lives, in_flight, strict=False):
         live.in_flight = busy
     return made, lives
+
+
+def pick(
+    passing: Sequence[EndpointLive], algorithm: Algorithm, live: ClusterLive, rng: Random, now_s: float = 100.0
+) -> EndpointLive | None:
+    balancing = Balancing(algorithm=algorithm, hash_key=HashKey(HashOf.PATH) if algorithm in HASHING else None)
+    return balancer_of(live, balancing, "").pick(passing, live, rng, now_s, None)
 
 
 def assert_share(taken: int, draws: int, share: float) -> None:
@@ -172,7 +182,7 @@ def test_random_spreads_evenly_whatever_is_in_flight() -> None:
 
 def test_round_robin_takes_everyone_in_turn_across_calls() -> None:
     live, lives = cluster([1, 1, 1])
-    assert [pick(lives, Algorithm.ROUND_ROBIN, live, NoChance()) for _ in range(6)] == lives * 2
+    assert [pick(lives, Algorithm.ROUND_ROBIN, live, NoChance()) for _ in range(6)] == [*lives, *lives]
     assert live.turn == 6
 
 

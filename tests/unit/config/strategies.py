@@ -1,9 +1,20 @@
 """Bodies of every kind, for round trips."""
 
+from dataclasses import replace
 from types import MappingProxyType
 
 from hypothesis import strategies as st
 
+from sidecar.model.balancing import (
+    HASHING,
+    Algorithm,
+    Balancing,
+    HashKey,
+    HashOf,
+    Otherwise,
+    Subset,
+    ZoneRule,
+)
 from sidecar.model.bootstrap import MtlsMode
 from sidecar.model.clusters import (
     EMPTY,
@@ -19,7 +30,6 @@ from sidecar.model.clusters import (
 )
 from sidecar.model.mesh import MeshPolicy
 from sidecar.model.policies import (
-    Algorithm,
     AllowRule,
     AuthorizationPolicy,
     Backoff,
@@ -241,6 +251,33 @@ def spans(draw: st.DrawFn) -> tuple[float, float]:
     return low, high
 
 
+label_names = st.from_regex(r"[a-z]([a-z0-9.-]{0,10}[a-z0-9])?", fullmatch=True)
+hash_keys = st.one_of(
+    st.builds(HashKey, st.just(HashOf.HEADER), st.from_regex(r"[a-z0-9_.-]{1,20}", fullmatch=True)),
+    st.builds(HashKey, st.just(HashOf.COOKIE), st.from_regex(r"[A-Za-z0-9_.-]{1,20}", fullmatch=True)),
+    st.builds(HashKey, st.sampled_from((HashOf.SOURCE, HashOf.PATH))),
+)
+subsets = st.builds(
+    Subset,
+    st.dictionaries(label_names, label_values, min_size=1, max_size=3).map(lambda found: tuple(sorted(found.items()))),
+    st.sampled_from(Otherwise),
+)
+
+
+@st.composite
+def balancings(draw: st.DrawFn) -> Balancing:
+    """Hashing has a key, and neither zone nor slow start."""
+    algorithm = draw(st.sampled_from(Algorithm))
+    made = Balancing(
+        algorithm=algorithm,
+        subset=draw(st.one_of(st.none(), subsets)),
+        panic_percent=draw(st.integers(0, 100)),
+    )
+    if algorithm in HASHING:
+        return replace(made, hash_key=draw(hash_keys))
+    return replace(made, zone=draw(st.sampled_from(ZoneRule)), slow_start_s=draw(st.integers(0, 10**6)) / 1000)
+
+
 @st.composite
 def traffic_policies(draw: st.DrawFn) -> TrafficPolicy:
     """A policy that holds what the checks across fields demand."""
@@ -269,7 +306,7 @@ def traffic_policies(draw: st.DrawFn) -> TrafficPolicy:
             ),
             max_body_bytes=draw(st.integers(0, 1_048_576)),
         ),
-        algorithm=draw(st.sampled_from(Algorithm)),
+        balancing=draw(balancings()),
         ejection=Ejection(
             consecutive_failures=draw(st.integers(1, 1000)),
             base_s=ejection[0],

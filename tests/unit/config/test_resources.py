@@ -9,11 +9,11 @@ from hypothesis import strategies as st
 
 from sidecar.config.resources import SNAPSHOT_KINDS, USER_KINDS, parse_documents, parse_json, parse_wire, to_document
 from sidecar.errors import ConfigError
+from sidecar.model.balancing import Algorithm
 from sidecar.model.clusters import Endpoint, EndpointSet, Mesh, Protocol, Service, ServiceKey, ServicePort, Workload
 from sidecar.model.mesh import MeshPolicy
 from sidecar.model.policies import (
     DEFAULT_POLICY,
-    Algorithm,
     AllowRule,
     AuthorizationPolicy,
     Mode,
@@ -125,7 +125,7 @@ def test_the_contracts_documents_mean_what_they_say() -> None:
     assert traffic.policy.timeouts.per_try_s == 3.0
     assert traffic.policy.retries == DEFAULT_POLICY.retries
     assert traffic.policy.ejection == DEFAULT_POLICY.ejection
-    assert traffic.policy.algorithm is Algorithm.LEAST_REQUEST  # what ewma becomes in this version
+    assert traffic.policy.balancing.algorithm is Algorithm.EWMA
     assert access == AuthorizationPolicy(
         namespace="shop",
         name="orders",
@@ -160,10 +160,10 @@ def test_the_wire_refuses_unknown_words_because_they_change_the_meaning() -> Non
         "apiVersion": "sidecar-mesh.dev/v1alpha1",
         "kind": "TrafficPolicy",
         "metadata": {"name": "orders", "namespace": "shop"},
-        "spec": {"targetRefs": [{"kind": "Service", "name": "orders"}], "balancing": {"algorithm": "maglev"}},
+        "spec": {"targetRefs": [{"kind": "Service", "name": "orders"}], "balancing": {"algorithm": "quantum"}},
     }
     assert refused("TrafficPolicy/shop/orders", policy) == [
-        "spec.balancing.algorithm: 'maglev' is not known (known: least-request, random, round-robin, ewma)"
+        f"spec.balancing.algorithm: 'quantum' is not known (known: {', '.join(Algorithm)})"
     ]
 
 

@@ -48,7 +48,10 @@ def test_defaults_are_the_models() -> None:
     assert defaults["retries.attempts"] == str(DEFAULT_POLICY.retries.attempts)
     assert defaults["retries.budget.percent"] == "20"
     assert defaults["timeouts.request"] == f"{DEFAULT_POLICY.timeouts.request_s:g}s"
-    assert {name: defaults[name] for name in without if defaults[name] != OFF} == {"timeouts.request": "15s"}
+    assert {name: defaults[name] for name in without if defaults[name] != OFF} == {
+        "timeouts.request": "15s",
+        "balancing.subset.otherwise": "none",
+    }
 
 
 @pytest.mark.parametrize("field", FIELDS, ids=lambda field: field.name)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from sidecar.balance.pick import pick
+from sidecar.balance.balancer import balancer_of
 from sidecar.errors import (
     CONNECT_FAILED,
     NO_IDENTITY,
@@ -52,13 +52,13 @@ class Machine:
         self.now_s = 100.0
 
     def start(self, method: bytes = b"GET", *, key: bool = False, ends_in_s: float | None = 15.0) -> Exchange:
+        cluster = self.live.cluster(KEY)
         return attempts.start(
-            self.live,
-            KEY,
+            cluster,
             self.endpoints,
             True,
             self.policy,
-            pick,
+            balancer_of(cluster, self.policy.balancing, ""),
             method=method,
             idempotency_key=key,
             per_try_s=None,
@@ -247,8 +247,9 @@ def test_a_full_cluster_refuses_without_counting() -> None:
 
 def test_a_route_to_an_unknown_service_is_answered_500() -> None:
     machine = Machine()
+    cluster = machine.live.cluster(KEY)
     exchange = attempts.start(
-        machine.live, KEY, (), False, DEFAULT_POLICY, pick,
+        cluster, (), False, DEFAULT_POLICY, balancer_of(cluster, DEFAULT_POLICY.balancing, ""),
         method=b"GET", idempotency_key=False, per_try_s=None, ends_at_s=None, now_s=0.0,
     )  # fmt: skip
     step = machine.next(exchange)

@@ -4,10 +4,10 @@ from dataclasses import replace
 
 import pytest
 
+from sidecar.model.balancing import Algorithm, Balancing
 from sidecar.model.clusters import ClusterKey, Protocol, Service, ServicePort
 from sidecar.model.policies import (
     DEFAULT_POLICY,
-    Algorithm,
     Ejection,
     Limits,
     Mode,
@@ -70,10 +70,12 @@ def plan_for(table: ServiceTable, path: str = "/") -> RoutePlan:
     return plan
 
 
-def settings(attempts: int, algorithm: Algorithm = Algorithm.LEAST_REQUEST) -> TrafficPolicy:
+def settings(attempts: int, algorithm: Algorithm = Algorithm.EWMA) -> TrafficPolicy:
     """A policy that is told from others by its numbers, in both halves."""
     return TrafficPolicy(
-        timeouts=Timeouts(request_s=float(attempts)), retries=Retries(attempts=attempts), algorithm=algorithm
+        timeouts=Timeouts(request_s=float(attempts)),
+        retries=Retries(attempts=attempts),
+        balancing=Balancing(algorithm=algorithm),
     )
 
 
@@ -346,13 +348,14 @@ def test_ejection_limits_and_balancing_come_from_the_backends_policy(there: dict
     plan = plan_for(compiled(snapshot(*SHOP, route(rule("orders-v1")), routed, *policies)))
     assert plan.backends[0].policy.ejection.consecutive_failures == failures
     assert plan.policies[0].ejection.consecutive_failures == failures
-    assert plan.policies[0].algorithm is Algorithm.LEAST_REQUEST
+    assert plan.policies[0].balancing.algorithm is Algorithm.EWMA
     assert plan.policies[0].retries.attempts == 9
 
 
 def test_what_a_try_obeys_is_put_together_from_both() -> None:
     ours = TrafficPolicy(timeouts=Timeouts(connect_s=0.5), retries=Retries(attempts=4), mode=Mode.SHADOW)
-    theirs = TrafficPolicy(algorithm=Algorithm.ROUND_ROBIN, limits=Limits(requests=7), mode=Mode.ENFORCE)
+    turns = Balancing(algorithm=Algorithm.ROUND_ROBIN)
+    theirs = TrafficPolicy(balancing=turns, limits=Limits(requests=7), mode=Mode.ENFORCE)
     given = snapshot(
         *SHOP,
         route(rule("stock")),
