@@ -183,7 +183,7 @@ PROOFS: tuple[Run, ...] = (
         "guided-fuzz",
         "no bytes that atheris thinks of break a codec, a reader of first bytes, the configuration, the stream",
         "tests.fuzz.guided:prove",
-        "a minute for each of the readers",
+        "a minute for each of the readers, ten for HPACK",
     ),
 )
 

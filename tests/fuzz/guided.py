@@ -2,7 +2,8 @@
 
 `python -m tests.fuzz.guided TARGET FOLDER SECONDS SEED` drives one target of targets.py in a process of its own,
 because atheris rewrites the code as it is imported and ends the process itself. `Guided` runs all of them for
-bench/prove.py, and `drive` one, for a test.
+bench/prove.py, and `drive` one, for a test. `python -m tests.fuzz.guided keep TARGET FOLDER` puts what such a run has
+found into tests/fuzz/kept, where the next one begins (corpus.py).
 """
 
 import os
@@ -17,7 +18,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-PROVEN_S = 60  # for each target
+from tests.fuzz.corpus import keep, kept
+
+SEEDS = "seeds"  # in the folder of a run: what it begins with, and what it finds
 # An input that takes longer is a failure. Real ones take a millisecond; the machine may be busy with other things.
 INPUT_MAX_S = 5
 MEMORY_MAX_MIB = 2048
@@ -65,17 +68,18 @@ def drive(name: str, folder: Path, seconds: int, seed: int) -> Outcome:
 
 
 class Guided:
-    """The long run: every target for a minute."""
+    """The long run: every target for its minutes."""
 
     def __init__(self) -> None:
         from tests.fuzz.targets import TARGETS
 
+        self._targets = TARGETS
         self.parts = tuple(TARGETS)
 
     def play(self, part: str, rng: Random) -> Mapping[str, int]:
         """Drive one target. Raises AssertionError with the input that fails."""
         with tempfile.TemporaryDirectory() as folder:
-            outcome = drive(part, Path(folder), PROVEN_S, rng.randrange(1, 1 << 31))
+            outcome = drive(part, Path(folder), 60 * self._targets[part].minutes, rng.randrange(1, 1 << 31))
         assert not outcome.failure, f"{part}: {outcome.failure}, with {outcome.input!r}"
         return {f"{part} executions": outcome.executions, f"{part} edges": outcome.edges}
 
@@ -102,9 +106,9 @@ def main(name: str, folder: Path, seconds: int, seed: int) -> None:
     with atheris.instrument_imports(include=ours):
         from tests.fuzz.targets import PLANTED, TARGETS
     target = {**TARGETS, "planted": PLANTED}[name]
-    seeds = folder / "seeds"
+    seeds = folder / SEEDS
     seeds.mkdir()
-    for number, data in enumerate(target.seeds()):
+    for number, data in enumerate((*target.seeds(), *kept(name))):
         (seeds / f"{number:04}").write_bytes(data[:INPUT_MAX_BYTES])
     options: dict[str, object] = {
         "max_total_time": seconds,
@@ -128,4 +132,7 @@ def _escaped(word: bytes) -> str:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))
+    if sys.argv[1] == "keep":
+        keep(sys.argv[2], Path(sys.argv[3]) / SEEDS)
+    else:
+        main(sys.argv[1], Path(sys.argv[2]), int(sys.argv[3]), int(sys.argv[4]))

@@ -23,6 +23,7 @@ from sidecar.control import messages
 from sidecar.control.push import Push
 from sidecar.control.wire import FrameReader, WireError, encode
 from sidecar.errors import ConfigError, ProxyError
+from tests.fuzz import hpack_input
 from tests.fuzz.test_codec_bytes import ASKED, REQUESTS, RESPONSES, WORDS, same
 from tests.recorded import corpus
 from tests.recorded.corpus import recorded
@@ -46,11 +47,13 @@ class Target:
         play: Takes an input; raises when it fails.
         seeds: Real inputs to begin with.
         words: What inputs are made of, to be put in here and there.
+        minutes: Of the long run.
     """
 
     play: Callable[[bytes], None]
     seeds: Seeds
     words: Seeds = tuple
+    minutes: int = 1
 
 
 def cuts(data: bytes) -> list[int]:
@@ -217,6 +220,7 @@ TARGETS = {
     "h2-client": Target(h2_client, lambda: (settings(), *_of(corpus.H2_SERVERS)())),
     "h2-lean-server": Target(partial(h2_server, codecs=LEAN), _of(corpus.H2_CLIENTS)),
     "h2-lean-client": Target(partial(h2_client, codecs=LEAN), lambda: (settings(), *_of(corpus.H2_SERVERS)())),
+    "hpack": Target(hpack_input.play, hpack_input.seeds, minutes=10),
     "client-hello": Target(hello, _of(corpus.HELLOS)),
     "sniff": Target(sniff, _of(corpus.REQUESTS, corpus.H2_CLIENTS, corpus.HELLOS)),
     "config": Target(config, _yaml, _keys),

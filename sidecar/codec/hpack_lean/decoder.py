@@ -37,6 +37,7 @@ class Decoder:
         "_allowed",
         "_bytes",
         "_bytes_max",
+        "_counted_from",
         "_fields_max",
         "_limit",
         "_owed",
@@ -48,6 +49,7 @@ class Decoder:
     def __init__(self, *, fields_max: int, bytes_max: int, table_max_bytes: int = TABLE_MAX_BYTES) -> None:
         self._fields_max = fields_max
         self._bytes_max = bytes_max
+        self._counted_from = min(COUNTED_FROM_BYTES, bytes_max)
         self._allowed = table_max_bytes
         self._limit = table_max_bytes
         self._owed: int | None = None  # the next block has to begin with an update to no more than this
@@ -100,7 +102,7 @@ class Decoder:
                         continue
                     index = byte & prefix
                     if not index:
-                        name, at = _string(block, at, secret=False)
+                        name, at = _string(block, at, 0)
                     else:
                         if index == prefix:
                             index += block[at]
@@ -114,7 +116,7 @@ class Decoder:
                         value = block[at : at + length]
                         at += length
                     else:
-                        value, at = _string(block, at, secret=0x10 <= byte < 0x20)
+                        value, at = _string(block, at, byte)
                     if byte < 0x10:
                         append((name, value))
                     elif byte < 0x20:
@@ -137,7 +139,7 @@ class Decoder:
         if at > end:
             raise HpackError("the block ends inside a field (RFC 7541 section 6)")
         self.size_bytes = size = len(fields) * self._widest + _HUFFMAN_EXPANDS * end
-        if size > COUNTED_FROM_BYTES or dropped:
+        if size > self._counted_from or dropped:
             self._check_limits(fields, dropped)
         return fields
 
@@ -196,8 +198,11 @@ class Decoder:
             self._bytes -= len(name) + len(value) + ENTRY_OVERHEAD_BYTES
 
 
-def _string(block: bytes, at: int, *, secret: bool) -> tuple[bytes, int]:
-    """The string at `at` (section 5.2), and where it ends, if need be behind the block."""
+def _string(block: bytes, at: int, kind: int) -> tuple[bytes, int]:
+    """The string at `at` (section 5.2), and where it ends, if need be behind the block.
+
+    `kind` is the first byte of the literal: of one that is never to be indexed, no value is remembered.
+    """
     first = block[at]
     at += 1
     length = first & 0x7F
@@ -208,6 +213,6 @@ def _string(block: bytes, at: int, *, secret: bool) -> tuple[bytes, int]:
     if first < 0x80 or end > len(block):
         return raw, end
     known = KNOWN.get(raw)
-    if known is not None:
-        return known, end
-    return (decode_huffman if secret else known_huffman)(raw), end
+    if known is None:
+        known = decode_huffman(raw) if 0x10 <= kind < 0x20 else known_huffman(raw)
+    return known, end

@@ -153,6 +153,13 @@ def test_too_many_bytes_cost_the_stream_only() -> None:
     assert reader.decode(b"\xbe") == [(b"wide", b"w" * WIDE_BYTES)]
 
 
+def test_a_small_limit_is_kept_too() -> None:
+    reader = Decoder(fields_max=FIELDS_MAX, bytes_max=35)
+    assert reader.decode(b"\x00\x01a\x02bb") == [(b"a", b"bb")]
+    with pytest.raises(ListTooLargeError, match="larger than 35"):
+        reader.decode(b"\x00\x01a\x03bbb")
+
+
 def test_sizes_are_estimated_from_above_and_counted_where_it_matters() -> None:
     for block in (
         b"",
