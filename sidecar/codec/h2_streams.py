@@ -298,7 +298,7 @@ class Streams(ABC, Generic[S]):
         self, stream: S, code: int, note: Note, events: list[Event], *, ended: bool, written: bool = False
     ) -> None:
         """Reset `stream` for what the peer did. `ended`: it sends no more on it; `written`: it was reset already."""
-        self._reset_number(stream.number, code, ended=ended, silent=written or stream.state == CLOSED)
+        self._reset_number(stream.number, code, ended=ended, silent=written or (ended and stream.sent_end))
         self._notes_add(note)
         self._give_up(stream, note.sentence, code, events)
         self._premature(events)

@@ -192,7 +192,7 @@ class LeanMux(Control):
             self._wrong(breaches.FRAME_TOO_SHORT, events)
         elif start > end:
             self._wrong(breaches.PADDING, events)
-        elif flags & _PRIORITY and int.from_bytes(payload[start - 5 : start - 1], "big") & wire.LAST_STREAM == number:
+        elif flags & _PRIORITY and number not in self._late and _depends_on(payload, start) == number:
             self._wrong(breaches.DEPENDS_ON_ITSELF, events)
         else:
             return payload[start:end]
@@ -263,6 +263,11 @@ class LeanMux(Control):
         else:
             skipped = self._was_skipped(number)
             self._wrong(breaches.SKIPPED_STREAM if skipped else breaches.CLOSED_STREAM, events)
+
+
+def _depends_on(payload: bytes, end: int) -> int:
+    """The stream that the five bytes before `end` name."""
+    return int.from_bytes(payload[end - 5 : end - 1], "big") & wire.LAST_STREAM
 
 
 _LONGEST = wire.FRAME_MAX_BYTES << 8 | 0xFF  # length and type of the longest frame
