@@ -21,8 +21,8 @@ from sidecar.codec.hpack_lean.static_table import (
 )
 from sidecar.model.messages import NeverIndexed
 
-NAMES_MAX = 4_096  # whose first bytes are remembered, for all connections; when there are more, all are forgotten
-NAME_MAX_BYTES = 64  # a longer one is not remembered
+NAMES_MAX = 1_024  # whose first bytes are remembered, for all connections; when there are more, all are forgotten
+NAME_MAX_BYTES = 64  # a longer one is not remembered: a quarter of a megabyte at worst
 _ENTRY_SHARE = 4  # of the table: a larger field is not learnt, since it would drive out too many
 # Into a full table goes each 16th of the fields that might: heads whose fields are more than it holds would else drive
 # out each entry before it is used, at every request.

@@ -1,4 +1,4 @@
-"""zlib reads Huffman strings as a reader bit by bit does, and as the hpack package does."""
+"""zlib reads Huffman strings as a reader of four bits at a time does, and as the hpack package does."""
 
 from collections.abc import Callable
 
@@ -31,7 +31,7 @@ def _said(decode: Callable[[bytes], bytes], raw: bytes) -> bytes | None:
 def _alike(raw: bytes) -> None:
     said = _said(their_decode, raw)
     assert _said(decode_huffman, raw) == said
-    assert _said(huffman._bit_by_bit, raw) == said
+    assert _said(huffman._by_nibbles, raw) == said
 
 
 @given(st.binary(max_size=40))
@@ -67,7 +67,7 @@ def test_printable_strings_are_read_by_zlib(monkeypatch: pytest.MonkeyPatch) -> 
     def never(raw: bytes) -> bytes:
         raise AssertionError(raw)
 
-    monkeypatch.setattr(huffman, "_bit_by_bit", never)
+    monkeypatch.setattr(huffman, "_by_nibbles", never)
     for size in range(60):
         value = (b"/orders/v1?x={y}&z=<1>|~^`" * 3)[:size]
         assert decode_huffman(encode_huffman(value)) == value
