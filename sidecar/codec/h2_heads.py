@@ -20,6 +20,7 @@ from sidecar.codec.grammar import (
     VALUE,
     shown,
 )
+from sidecar.codec.hpack_lean.learning import SECRET
 from sidecar.codec.target import canonical_target
 from sidecar.codec.trailers import allowed_trailers
 from sidecar.errors import HEAD_TOO_BIG, MALFORMED, TARGET_TOO_LONG, UPSTREAM_PROTOCOL, Fault, ProxyError
@@ -35,8 +36,6 @@ _CONNECTION = frozenset((b"connection", b"keep-alive", b"proxy-connection", b"tr
 _OURS = _CONNECTION | {b"http2-settings", b"host", b"te", b"content-length"}
 # Of no use to RFC 8441, where the stream itself proves that both sides mean it.
 _HANDSHAKE = frozenset((b"sec-websocket-key", b"sec-websocket-accept"))
-# Kept out of every compression table on the way, so that nobody can guess them byte by byte (RFC 7541 section 7.1).
-_SENSITIVE = frozenset((b"authorization", b"proxy-authorization", b"cookie", b"set-cookie"))
 
 _REQUEST_PSEUDO = frozenset((b":method", b":scheme", b":authority", b":path", b":protocol"))
 _RESPONSE_PSEUDO = frozenset((b":status",))
@@ -85,7 +84,7 @@ def _spelling(name: bytes) -> tuple[bytes, int]:
     elif _NAME.fullmatch(lower) is None:
         return lower, _IMPOSSIBLE
     else:
-        act = _HIDE if lower in _SENSITIVE else _WRITE
+        act = _HIDE if lower in SECRET else _WRITE
     found = lower, act
     if len(name) <= _NAME_MAX_BYTES:
         if len(_spellings) >= _NAMES_MAX:

@@ -11,7 +11,7 @@ from sidecar.codec.events import Chunk, End, Event, Head, Interim, Reset, Traile
 from sidecar.codec.h2_lean.client import LeanClient
 from sidecar.codec.h2_lean.server import LeanServer
 from sidecar.codec.hpack_lean.static_table import DYNAMIC
-from sidecar.model.messages import RequestHead, ResponseHead
+from sidecar.model.messages import NeverIndexed, RequestHead, ResponseHead
 from tests.support.http2_codecs import Codecs
 
 
@@ -442,6 +442,35 @@ def test_sensitive_fields_are_never_indexed(pairs: Codecs) -> None:
     )
     assert table
     assert not {name for name, _ in table} & {b"authorization", b"cookie"}
+
+
+def test_what_came_as_never_indexed_goes_on_so(pairs: Codecs) -> None:
+    """Over two hops and back; by our own codec beside a twin that its table has, whose index the hpack package takes."""
+    first, second = Pair(pairs), Pair(pairs)
+    hidden = NeverIndexed((b"x-token", b"abc"))
+    twin = (b"x-token", b"abc" if isinstance(first.client, LeanClient) else b"")
+    for _ in range(4):
+        first.client.send_request(get([twin]), end=True)
+        first.client.send_request(get([twin, hidden]), end=True)
+        for request in _heads(first.pump()[1]):
+            assert isinstance(request, RequestHead)
+            second.client.send_request(request, end=True)
+        plain, both = _heads(second.pump()[1])
+        assert _hidden(plain) == [False]
+        assert _hidden(both) == [False, True]
+    number = first.client.send_request(get(), end=True)
+    first.pump()
+    first.server.send_head(number, ResponseHead(200, [hidden, (b"x-other", b"")], content_length=0), end=True)
+    (answer,) = _heads(first.pump()[0])
+    assert _hidden(answer) == [True, False]
+
+
+def _hidden(head: RequestHead | ResponseHead) -> list[bool]:
+    return [isinstance(field, NeverIndexed) for field in head.fields]
+
+
+def _heads(events: list[Event]) -> list[RequestHead | ResponseHead]:
+    return [event.head for event in events if isinstance(event, Head)]
 
 
 def test_what_we_index_stays_within_our_own_table(codecs: Codecs) -> None:
