@@ -445,7 +445,7 @@ def test_sensitive_fields_are_never_indexed(pairs: Codecs) -> None:
 
 
 def test_what_came_as_never_indexed_goes_on_so(pairs: Codecs) -> None:
-    """Over two hops and back; by our own codec beside a twin that its table has, whose index the hpack package takes."""
+    """Over two hops and back; by our own codec beside a twin in its table, whose index the hpack package takes."""
     first, second = Pair(pairs), Pair(pairs)
     hidden = NeverIndexed((b"x-token", b"abc"))
     twin = (b"x-token", b"abc" if isinstance(first.client, LeanClient) else b"")
