@@ -106,7 +106,31 @@ FIELDS: tuple[Field, ...] = (
     Field("balancing.slowStart", "how long an endpoint that is new, or back, has less than its share", "Envoy's"),
     Field("balancing.panicPercent", "when fewer of the ready endpoints pass, all are asked; 0: never", "Envoy's"),
     Field("ejection.consecutiveFailures", "failures in a row that take an endpoint out", "Envoy's, Istio's", EJECTIONS),
-    Field("ejection.base", "how long, the first time; doubles", "short: a restart takes seconds; Envoy has 30 s"),
+    Field(
+        "ejection.gatewayFailures",
+        "502, 503, 504, lost connections and tries' timeouts in a row that do so, counted apart; 0: not apart",
+        "Istio's",
+        EJECTIONS,
+    ),
+    Field(
+        "ejection.connectFailures",
+        "failed dials in a row that do so, counted apart; 0: not apart",
+        "no load explains three refused dials in a row",
+        EJECTIONS,
+    ),
+    Field(
+        "ejection.success.atLeast",
+        "percent of an endpoint's tries that must succeed, or it is taken out; 0: off",
+        "Hystrix's",
+        EJECTIONS,
+    ),
+    Field("ejection.success.interval", "what `atLeast` looks back over", "Hystrix's"),
+    Field("ejection.success.requests", "tries in the interval below which nothing is concluded", "Hystrix's"),
+    Field(
+        "ejection.base",
+        "how long, the first time; doubles",
+        "short: a restart takes seconds; Envoy has 30 s",
+    ),
     Field("ejection.max", "how long at most", "Envoy's", "sidecar_ejected_endpoints"),
     Field(
         "ejection.maxPercent",

@@ -43,10 +43,10 @@ def _cluster(worker: Worker, cluster: ClusterLive) -> dict[str, object]:
 
 def _panics(worker: Worker, cluster: ClusterLive, policy: TrafficPolicy) -> bool:
     """Whether endpoints are asked that are out, because too few others are left."""
-    balancer, now_s = balancer_of(cluster, policy.balancing, worker.node.zone), worker.now()
+    balancer = balancer_of(cluster, policy.balancing, worker.node.zone)
     members = cluster.present if balancer.members is None else balancer.members(cluster)
-    asked = balancer.unless_panic(outlier.passing(members, policy.ejection, now_s), members)
-    return any(live.ejected_until_s > now_s for live in asked)
+    asked = balancer.unless_panic(outlier.passing(members, policy.ejection), members)
+    return any(live.ejected_until_s for live in asked)
 
 
 def _endpoint(worker: Worker, live: EndpointLive) -> dict[str, object]:
@@ -59,6 +59,7 @@ def _endpoint(worker: Worker, live: EndpointLive) -> dict[str, object]:
         "zone": endpoint.zone,
         "ready": endpoint.ready,
         "leaving": live.leaving,
+        "state": outlier.state(live, now_s).value,
         "ejected_for_s": round(max(0.0, live.ejected_until_s - now_s), 3),
         "in_flight": live.in_flight,
         "failures": live.failures,

@@ -24,7 +24,10 @@ class EndpointLive:
         endpoint: Its newest description.
         in_flight: Tries under way.
         failures: Consecutive failed tries; a success sets it to 0.
+        gateway_failures, connect_failures: The same for failures of one kind.
+        window: Marks of (seconds, ended tries, failed tries) at failures; see policy/outlier.py.
         ejected_until_s: Time until which no new request goes there; 0.0 means passing.
+        probed_until_s: Until when a request is taken for the endpoint's probe; 0.0: none is on its way.
         ejections: How often it was ejected; the next ejection's length doubles with each, a quiet spell forgets one.
         leaving: The endpoint is no longer in any snapshot; it goes when its last request has ended.
         rtt_s: Estimate of the time to an answer's head, at first a guess. See balance/ewma.py.
@@ -37,7 +40,11 @@ class EndpointLive:
     endpoint: Endpoint
     in_flight: int = 0
     failures: int = 0
+    gateway_failures: int = 0
+    connect_failures: int = 0
+    window: deque[tuple[float, int, int]] = field(default_factory=deque)
     ejected_until_s: float = 0.0
+    probed_until_s: float = 0.0
     ejections: int = 0
     last_ejected_s: float = 0.0
     leaving: bool = False
@@ -74,7 +81,7 @@ class ClusterLive:
     pending: int = 0
     turn: int = 0  # round robin's place
     all_ready: bool = False  # every endpoint of `present` takes requests
-    ejected_until_s: float = 0.0  # the latest of the endpoints': after it, nobody is out
+    somebody_out: bool = False  # an endpoint is ejected, or nothing has succeeded since it was
     weighted: bool = False  # endpoints of unequal weight; spares the usual cluster a walk over its weights
     slow_start_s: float = 0.0
     warming_until_s: float = 0.0  # the latest of the endpoints' `warm_at_s`
@@ -110,6 +117,7 @@ class ClusterLive:
             present.append(live)
         self.all_ready = all(live.endpoint.ready for live in present)
         self.weighted = len({live.endpoint.weight for live in present}) > 1
+        self.somebody_out = any(live.ejected_until_s for live in present)
         kept = {live.endpoint.id for live in present}
         for gone in [live for name, live in self.endpoints.items() if name not in kept]:
             gone.leaving = True

@@ -76,10 +76,25 @@ class Retries:
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class SuccessRatio:
+    """Of the tries of the last `interval_s`, if there were so many, at least so many percent must succeed; 0: off."""
+
+    at_least_percent: float = 50.0  # Hystrix's three figures
+    interval_s: float = 10.0
+    min_requests: int = 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Ejection:
-    """Take an endpoint out for base_s * 2**(times before), at most max_s, after consecutive failures."""
+    """Take an endpoint out for base_s * 2**(times before), at most max_s, when it fails too often; see policy/outlier.
+
+    `consecutive_failures` counts failures of every kind, the other two those of one kind only; 0: not apart.
+    """
 
     consecutive_failures: int = 5
+    gateway_failures: int = 0
+    connect_failures: int = 3  # no load explains three refused dials in a row
+    success: SuccessRatio = field(default_factory=SuccessRatio)
     base_s: float = 5.0
     max_s: float = 300.0
     max_percent: int = 34  # at least one of three, never the last

@@ -18,12 +18,12 @@ from dataclasses import dataclass
 from random import Random
 from typing import Protocol
 
-from sidecar.errors import INVALID_BACKEND, NO_ENDPOINT, OVERFLOW, REQUEST_TIMEOUT, Fault, Side
+from sidecar.errors import CONNECT_FAILED, INVALID_BACKEND, NO_ENDPOINT, OVERFLOW, REQUEST_TIMEOUT, Fault, Side
 from sidecar.model.clusters import Endpoint
 from sidecar.model.live import ClusterLive, EndpointLive
 from sidecar.model.policies import TrafficPolicy
 from sidecar.policy import budget, deadline, limits, outlier, retry
-from sidecar.policy.grpc import ENDPOINT_FAILURES
+from sidecar.policy.grpc import ENDPOINT_FAILURES, UNAVAILABLE
 from sidecar.policy.retry import Failure, GiveUp
 
 Lives = Sequence[EndpointLive]
@@ -93,7 +93,8 @@ class Exchange:
     and sets only what is its own.
 
     Attributes:
-        probes: `current` was ejected when it was picked: nobody better was there.
+        probes: `current` was out when it was picked: it was its turn, or nobody better was there.
+        probe_turn_s: See `outlier.begin_probe`.
         refused: A try was refused unread: the next such asks the budget.
         cut_offs: Tries that a GOAWAY cut off; see policy/retry.py.
         replayable: The caller clears it when more of the body was sent than is kept.
@@ -105,6 +106,7 @@ class Exchange:
     attempt = 0
     current: EndpointLive | None = None
     probes = False
+    probe_turn_s = 0.0
     refused = False
     cut_offs = 0
     denied: GiveUp | None = None
@@ -203,7 +205,9 @@ def next_step(exchange: Exchange, now_s: float, rng: Random) -> Step:
     if chosen is None:
         return _stop(exchange, _nobody(exchange))
     exchange.current = chosen
-    exchange.probes = chosen.ejected_until_s > now_s
+    exchange.probes = chosen.ejected_until_s > 0.0
+    if exchange.probes:
+        exchange.probe_turn_s = outlier.begin_probe(chosen, exchange.policy.ejection, now_s)
     exchange.tried.append(chosen)
     exchange.attempt += 1
     exchange.asked_s = now_s
@@ -267,8 +271,7 @@ def outcome(exchange: Exchange, result: Failure | None, now_s: float, rng: Rando
             return  # its answer will be forwarded: the endpoint stays busy until `finish`
     else:
         exchange.delay_s = verdict
-    exchange.current = None
-    exchange.cluster.release(live)
+    _give_back(exchange)
 
 
 def ended(exchange: Exchange, result: Failure | None, now_s: float, rng: Random) -> None:
@@ -279,10 +282,10 @@ def ended(exchange: Exchange, result: Failure | None, now_s: float, rng: Random)
     live = exchange.current
     if live is None:
         return
+    _record(exchange, live, result, now_s, rng)
     if result is not None:
         live.failed_tries += 1
     exchange.asked_s = math.inf  # the head told how long it took
-    _record(exchange, live, result, now_s, rng)
     if result is None:
         _observe(exchange, live, True, now_s)
 
@@ -290,12 +293,12 @@ def ended(exchange: Exchange, result: Failure | None, now_s: float, rng: Random)
 def _record(exchange: Exchange, live: EndpointLive, result: Failure | None, now_s: float, rng: Random) -> None:
     if _blames_nobody(result):
         return
-    ok = result is None or _blameless(result)
+    kind = None if result is None or _blameless(result) else _kind(result)
     if result is not None:
-        _observe(exchange, live, ok, now_s)
+        _observe(exchange, live, kind is None, now_s)
     policy = exchange.policy
     exchange.ejected = outlier.record(
-        exchange.cluster, live, ok, policy.ejection, policy.mode, now_s, rng, probed=exchange.probes
+        exchange.cluster, live, kind, policy.ejection, policy.mode, now_s, rng, probed=exchange.probes
     )
 
 
@@ -303,6 +306,14 @@ def _observe(exchange: Exchange, live: EndpointLive, ok: bool, now_s: float) -> 
     observe = exchange.balancer.observe
     if observe is not None:
         observe(live, now_s - exchange.asked_s, ok, now_s)
+
+
+def _kind(result: Failure) -> outlier.Kind:
+    if result.fault is not None:
+        return outlier.Kind.CONNECT if result.fault.flag == CONNECT_FAILED.flag else outlier.Kind.GATEWAY
+    if result.grpc_status is not None:
+        return outlier.Kind.GATEWAY if result.grpc_status == UNAVAILABLE else outlier.Kind.OTHER
+    return outlier.Kind.GATEWAY if result.status in retry.RETRIABLE_STATUSES else outlier.Kind.OTHER
 
 
 def _blames_nobody(result: Failure | None) -> bool:
@@ -326,8 +337,14 @@ def finish(exchange: Exchange) -> None:
         return
     exchange.finished = True
     exchange.cluster.in_flight -= 1
+    _give_back(exchange)
+
+
+def _give_back(exchange: Exchange) -> None:
     live, exchange.current = exchange.current, None
     if live is not None:
+        if exchange.probes:
+            outlier.end_probe(live, exchange.probe_turn_s)
         exchange.cluster.release(live)
 
 
@@ -336,8 +353,14 @@ def _choose(exchange: Exchange, now_s: float, rng: Random) -> EndpointLive | Non
     members = cluster.present if balancer.members is None else balancer.members(cluster)
     passing = members
     # Nearly always all are ready and nobody is out; it is asked for every try.
-    if not cluster.all_ready or cluster.ejected_until_s > now_s:
-        passing = outlier.passing(members, exchange.policy.ejection, now_s)
+    if not cluster.all_ready or cluster.somebody_out:
+        ejection = exchange.policy.ejection
+        passing = outlier.passing(members, ejection)
+        probe = None if exchange.tried else outlier.probe_due(members, ejection, now_s)
+        if probe is not None and exchange.key is None:
+            return probe
+        if probe is not None:  # only a request whose key leads there
+            passing = [live for live in members if live is probe or live in passing]
     if balancer.notice is not None:
         balancer.notice(passing, cluster, now_s)
     if passing is not members:

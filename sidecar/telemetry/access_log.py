@@ -153,7 +153,7 @@ class AccessLog(Observer):
             event.until_s - event.for_s,
             "would-eject" if event.shadow else "ejected",
             f'"upstream_cluster":{quote(str(event.cluster))},"upstream_endpoint":{quote(event.endpoint)},'
-            f'"failures":{event.failures:d},"for_s":{event.for_s:.3f}',
+            f'"reason":"{event.why}","failures":{event.failures:d},"for_s":{event.for_s:.3f}',
         )
 
     def peer_refused(self, event: PeerRefused) -> None:

@@ -43,7 +43,8 @@ _TABLE: dict[str, tuple[str, tuple[str, ...], str]] = {
     "sidecar_cert_expiry_timestamp_seconds": ("gauge", (), "When the workload's certificate ends, Unix time."),
     "sidecar_retries_total": ("counter", ("service", "result"), "Tries after the first, by how the request ended."),
     "sidecar_retries_refused_total": ("counter", ("service", "reason"), "Failed tries that no further one followed."),
-    "sidecar_ejections_total": ("counter", ("service", "mode"), "Endpoints taken out, or in shadow would have been."),
+    "sidecar_ejections_total": (
+        "counter", ("service", "mode", "reason"), "Endpoints taken out, or in shadow would have been."),
     "sidecar_ejected_endpoints": ("gauge", ("service",), "Endpoints that take no new requests because they failed."),
     "sidecar_upstream_dials_total": ("counter", ("service", "result"), "Connections dialled, by result."),
     "sidecar_upstream_connections": ("gauge", ("service", "state"), "Connections to endpoints, in use or kept idle."),

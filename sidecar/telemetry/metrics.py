@@ -194,7 +194,7 @@ class Metrics(Observer):
 
     def ejected(self, event: Ejected) -> None:
         """Count an ejection, and remember until when it holds."""
-        self.count("ejections", (str(event.cluster.service), "shadow" if event.shadow else "enforce"))
+        self.count("ejections", (str(event.cluster.service), "shadow" if event.shadow else "enforce", event.why.value))
         if event.shadow:
             return
         if len(self._ejected_until_s) >= self.max_series:

@@ -3,24 +3,28 @@
 The rules are written down again here, as a reader of the documents would, and not asked of the code under test.
 """
 
+import math
 from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from multiprocessing import Pool
 from random import Random
 
 from bench.progress import Say
 from sidecar.model.balancing import HASHING, Algorithm, Balancing, HashKey, HashOf, ZoneRule
+from sidecar.model.live import EndpointLive
 from sidecar.model.policies import (
     Backoff,
     BudgetPolicy,
     Ejection,
     Limits,
     Retries,
+    SuccessRatio,
     Timeouts,
     TrafficPolicy,
 )
 from sidecar.policy.attempts import Exchange
-from sidecar.sim.record import Record
+from sidecar.sim.record import Out, Record, Tried
 from sidecar.sim.scenario import ClientSpec, Fault, Kind, Latency, Scenario, ServiceSpec
 from sidecar.sim.world import World
 
@@ -40,11 +44,15 @@ class BrokenError(AssertionError):
 class Rules(Record):
     """Looks at each thing as it happens. Raises BrokenError."""
 
-    def __init__(self) -> None:
+    def __init__(self, policies: Mapping[str, TrafficPolicy]) -> None:
         super().__init__()
+        self.policies = policies
         self.began: dict[Exchange, float] = {}
         self.ended: Counter[Exchange] = Counter()
         self.arrived: dict[Exchange, set[str]] = defaultdict(set)
+        self.probes: dict[EndpointLive, tuple[Exchange, float]] = {}
+        self._told: dict[tuple[str, str], list[tuple[float, bool]]] = defaultdict(list)
+        self._out: dict[tuple[str, str], float] = {}
         self._requests: dict[object, list[float]] = defaultdict(list)
         self._retries: dict[object, list[float]] = defaultdict(list)
 
@@ -60,13 +68,13 @@ class Rules(Record):
         cluster, chosen, policy = exchange.cluster, exchange.current, exchange.policy
         assert chosen is not None
         before = exchange.tried[:-1]
-        passing = [each for each in cluster.present if each.ejected_until_s <= now_s]
+        passing = [each for each in cluster.present if not each.ejected_until_s]
         panic = not passing or (len(passing) == 1 and passing[0].failures >= policy.ejection.consecutive_failures)
         panic = panic or len(passing) < len(cluster.present) * policy.balancing.panic_percent / 100
         may = cluster.present if panic else passing
         untried = [each for each in may if each not in before]
-        if chosen not in may:
-            _expect(not untried, f"{endpoint} is ejected, and was chosen", now_s)
+        if chosen.ejected_until_s:
+            self._expect_probe(exchange, chosen, panic or not untried, now_s)
         elif chosen in before:
             _expect(not untried, f"{endpoint} was tried already, and others were not", now_s)
             _expect(chosen is not before[-1] or len(may) == 1, f"{endpoint} has just failed", now_s)
@@ -76,11 +84,43 @@ class Rules(Record):
         out, count = len(cluster.present) - len(passing), len(cluster.present)
         most = max(1, count * policy.ejection.max_percent // 100) if count > 1 else 0
         _expect(out <= most, f"{out} of {count} are ejected", now_s)
-        if before or panic or cluster.warming_until_s > now_s:
+        if before or panic or chosen.ejected_until_s or cluster.warming_until_s > now_s:
             return
         if policy.balancing.algorithm is Algorithm.LEAST_REQUEST and len(passing) == 2:
             other = passing[0] if chosen is passing[1] else passing[1]
             _expect(chosen.in_flight - 1 <= other.in_flight, f"{endpoint} is the busier of the two", now_s)
+
+    def _expect_probe(self, exchange: Exchange, chosen: EndpointLive, needed: bool, now_s: float) -> None:
+        """One request at a time asks whether an endpoint is back, and none before its time is over."""
+        name = chosen.endpoint.id
+        if needed:
+            return
+        before, since_s = self.probes.get(chosen, (exchange, now_s))
+        self.probes[chosen] = exchange, now_s
+        _expect(chosen.ejected_until_s <= now_s and len(exchange.tried) == 1, f"{name} is ejected, and chosen", now_s)
+        alone = before is exchange or before.current is not chosen
+        patience_s = exchange.policy.ejection.base_s - _EPSILON_S
+        _expect(alone or now_s - since_s >= patience_s, f"{name} is probed by two", now_s)
+
+    def on_try(self, tried: Tried) -> None:
+        super().on_try(tried)
+        self._told[tried.caller, tried.endpoint].append((tried.at_s + tried.took_s, tried.ok))
+
+    def on_ejection(self, out: Out) -> None:
+        """There is a reason, and the length is one that others do not have."""
+        super().on_ejection(out)
+        who = out.caller, out.endpoint
+        policy = self.policies[out.endpoint.rpartition("-")[0]].ejection
+        doublings = math.log2(out.for_s / policy.base_s)
+        _expect(out.for_s >= policy.base_s, f"{out.endpoint} is out for {out.for_s:.3f} s only", out.at_s)
+        _expect(doublings != round(doublings), f"{out.endpoint} comes back with others", out.at_s)
+        again, self._out[who] = who in self._out, out.at_s
+        told = self._told[who]
+        streak = next((number for number, (_, ok) in enumerate(reversed(told)) if ok), len(told))
+        lately = [ok for at_s, ok in told if at_s >= out.at_s - policy.success.interval_s]
+        few = any(_too_few(lately[at:], policy.success) for at, ok in enumerate(lately) if not ok)
+        longest = min(filter(None, (policy.consecutive_failures, policy.gateway_failures, policy.connect_failures)))
+        _expect(again or few or streak >= longest, f"{out.endpoint} is ejected for {streak} failures", out.at_s)
 
     def on_arrival(self, exchange: Exchange, endpoint: str, now_s: float) -> None:
         there = self.arrived[exchange]
@@ -118,6 +158,10 @@ class Rules(Record):
                 _expect(cluster.in_flight == 0, f"{cluster.in_flight} are in flight at {cluster.key}", now_s)
                 for live in cluster.endpoints.values():
                     _expect(live.in_flight == 0, f"{live.in_flight} are in flight at {live.endpoint.id}", now_s)
+
+
+def _too_few(told: Sequence[bool], wanted: SuccessRatio) -> bool:
+    return len(told) >= wanted.min_requests and sum(told) * 100 < len(told) * wanted.at_least_percent
 
 
 def _expect(holds: bool, sentence: str, now_s: float) -> None:
@@ -186,7 +230,12 @@ def _policy(rng: Random) -> TrafficPolicy:
         ),
         balancing=_balancing(rng),
         ejection=Ejection(
-            consecutive_failures=rng.randint(1, 4),
+            consecutive_failures=rng.choice((1, 2, 4, 1000)),
+            gateway_failures=rng.choice((0, 0, 3)),
+            connect_failures=rng.choice((0, 0, 2)),
+            success=SuccessRatio(
+                at_least_percent=rng.choice((0.0, 50.0, 90.0)), interval_s=rng.choice((1.0, 3.0)), min_requests=10
+            ),
             base_s=rng.choice((0.2, 1.0)),
             max_s=5.0,
             max_percent=rng.choice((0, 34, 34, 60)),
@@ -226,8 +275,8 @@ def _fault(names: list[str], rng: Random) -> Fault:
 
 def play(seed: int) -> Rules:
     """One schedule, under all rules. Raises BrokenError."""
-    rules = Rules()
     scenario = schedule(seed)
+    rules = Rules({name: spec.policy for name, spec in scenario.services.items()})
     world = World(scenario, {}, seed, rules)
     world.run()
     rules.at_rest(world)

@@ -48,6 +48,9 @@ def _all_ready(endpoints: Sequence[EndpointLive], *_: object) -> Sequence[Endpoi
     return [each for each in endpoints if each.endpoint.ready]
 
 
+_probe_due, _too_few_succeed = outlier.probe_due, outlier._too_few_succeed
+
+
 MISTAKES: dict[str, tuple[object, str, object]] = {
     "budget: always there": (budget, "take_retry", lambda *_: True),
     "budget: every request counts twice": (
@@ -58,6 +61,23 @@ MISTAKES: dict[str, tuple[object, str, object]] = {
     "retry: a POST is safe": (retry, "IDEMPOTENT_METHODS", retry.IDEMPOTENT_METHODS | {b"POST"}),
     "retry: attempts are not counted": (retry, "worth_another_try", _more_attempts),
     "outlier: nobody is out": (outlier, "passing", _all_ready),
+    "outlier: everybody asks whether it is back": (outlier, "begin_probe", lambda *_: 0.0),
+    "outlier: one asks before its time": (
+        outlier,
+        "probe_due",
+        lambda endpoints, policy, now_s: _probe_due(endpoints, policy, now_s + 0.1),
+    ),
+    "outlier: all come back together": (outlier, "JITTER_RATIO", 0.0),
+    "outlier: a failure of many is too many": (
+        outlier,
+        "_too_few_succeed",
+        lambda live, policy, now_s: _too_few_succeed(live, policy, now_s) or live.failed_tries >= 3,
+    ),
+    "outlier: the window never ends": (
+        outlier,
+        "_too_few_succeed",
+        lambda live, policy, _: _too_few_succeed(live, policy, 0.0),
+    ),
     "outlier: everybody may be ejected": (outlier, "_may_eject", lambda *_: True),
     "limits: none": (limits, "admit", lambda *_: True),
     "limits: one more": (limits, "admit", lambda cluster, policy: cluster.in_flight <= policy.requests),

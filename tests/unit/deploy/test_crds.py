@@ -45,7 +45,14 @@ spec:
     budget: {percent: 20, interval: 10s, minPerSecond: 3}
     maxBody: 64Ki
   balancing: {algorithm: round-robin}
-  ejection: {consecutiveFailures: 5, base: 5s, max: 300s, maxPercent: 34}
+  ejection:
+    consecutiveFailures: 5
+    gatewayFailures: 5
+    connectFailures: 3
+    success: {atLeast: 50, interval: 10s, requests: 20}
+    base: 5s
+    max: 300s
+    maxPercent: 34
   limits: {connections: 1024, pending: 256, requests: 1024}
   mode: shadow
 ---

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from sidecar.errors import ConfigError
 from sidecar.model.bootstrap import LogWhen
 from sidecar.model.messages import RequestHead
-from sidecar.policy.outlier import Ejected
+from sidecar.policy.outlier import Ejected, Why
 from sidecar.telemetry.access_log import FIELDS, ROUTED_FIELDS, AccessLog
 from sidecar.telemetry.export.log_writer import LogWriter
 from sidecar.telemetry.observer import PeerRefused, RequestDone
@@ -159,8 +159,8 @@ def test_a_call_that_the_service_failed_is_an_error_though_it_is_http_200() -> N
 
 def test_events_are_lines_of_their_own() -> None:
     access, lines = log(LogWhen.ERRORS)
-    access.ejected(Ejected(ORDERS_V1, "orders-1", 105.0, 5.0, 5, shadow=False))
-    access.ejected(Ejected(ORDERS_V1, "orders-1", 105.0, 5.0, 5, shadow=True))
+    access.ejected(Ejected(ORDERS_V1, "orders-1", 105.0, 5.0, 5, shadow=False, why=Why.FAILURES))
+    access.ejected(Ejected(ORDERS_V1, "orders-1", 105.0, 5.0, 5, shadow=True, why=Why.FAILURES))
     access.peer_refused(
         PeerRefused(
             at_s=100.0, reporter="destination", peer="10.0.0.9:1", principal="spiffe://\n", reason="wrong-identity",
@@ -173,6 +173,7 @@ def test_events_are_lines_of_their_own() -> None:
         "event": "ejected",
         "upstream_cluster": "orders-v1.shop:8080",
         "upstream_endpoint": "orders-1",
+        "reason": "failures",
         "failures": 5,
         "for_s": 5.0,
     }
@@ -180,7 +181,7 @@ def test_events_are_lines_of_their_own() -> None:
     assert refused["event"] == "peer-refused"
     assert refused["principal"] == "spiffe://\n"
     access.when = LogWhen.NEVER
-    access.ejected(Ejected(ORDERS_V1, "orders-1", 105.0, 5.0, 5, shadow=False))
+    access.ejected(Ejected(ORDERS_V1, "orders-1", 105.0, 5.0, 5, shadow=False, why=Why.FAILURES))
     assert len(lines.lines) == 3
 
 

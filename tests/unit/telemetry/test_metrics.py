@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from sidecar.model.clusters import ClusterKey, ServiceKey
-from sidecar.policy.outlier import Ejected
+from sidecar.policy.outlier import Ejected, Why
 from sidecar.telemetry.labels import OTHER
 from sidecar.telemetry.metrics import (
     IDLE_S,
@@ -171,7 +171,7 @@ def test_small_counters_are_bounded() -> None:
 
 
 def ejection(endpoint: str, until_s: float, *, shadow: bool = False) -> Ejected:
-    return Ejected(ORDERS_V1, endpoint, until_s, 5.0, 5, shadow)
+    return Ejected(ORDERS_V1, endpoint, until_s, 5.0, 5, shadow, Why.FAILURES)
 
 
 def test_ejected_endpoint_is_shown_until_it_passes_again() -> None:
@@ -183,7 +183,10 @@ def test_ejected_endpoint_is_shown_until_it_passes_again() -> None:
     assert metrics.ejected_now(10.0) == [(ORDERS_V1, "orders-2")]
     metrics.expire(20.0)
     assert metrics._ejected_until_s == {}
-    assert metrics.small["ejections"] == {("orders-v1.shop", "enforce"): 2, ("orders-v1.shop", "shadow"): 1}
+    assert metrics.small["ejections"] == {
+        ("orders-v1.shop", "enforce", "failures"): 2,
+        ("orders-v1.shop", "shadow", "failures"): 1,
+    }
 
 
 def test_ejections_are_bounded() -> None:
@@ -212,7 +215,7 @@ def test_observers_tell_each() -> None:
         assert len(metrics.values()) == 1
         assert metrics.downstream == {"inbound": 1}
         assert {name: dict(counter) for name, counter in metrics.small.items() if counter} == {
-            "ejections": {("orders-v1.shop", "enforce"): 1},
+            "ejections": {("orders-v1.shop", "enforce", "failures"): 1},
             "opened": {("inbound",): 2},
             "dials": {("orders-v1.shop", "ok"): 1},
             "shadowed": {("orders.shop", "AuthorizationPolicy", "deny"): 1},

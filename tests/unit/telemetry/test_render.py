@@ -13,7 +13,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families as parse_text
 
 from sidecar.model.clusters import ClusterKey, ServiceKey
-from sidecar.policy.outlier import Ejected
+from sidecar.policy.outlier import Ejected, Why
 from sidecar.telemetry.facts import Facts, ProcessStats
 from sidecar.telemetry.families import families, stats
 from sidecar.telemetry.metrics import Histogram, Metrics
@@ -49,7 +49,7 @@ def busy() -> Metrics:
     metrics.request_done(done(cluster=ClusterKey(ORDERS, 9090), endpoint=None, status=503, flags="UH", principal=""))
     metrics.request_done(done(service=None, cluster=None, endpoint=None, status=404, flags="NR", tls=False))
     metrics.request_done(inbound(status=403, flags="RBAC", retry_denied="policy"))
-    metrics.ejected(Ejected(ORDERS_V1, "orders-1", 200.0, 5.0, 5, shadow=False))
+    metrics.ejected(Ejected(ORDERS_V1, "orders-1", 200.0, 5.0, 5, shadow=False, why=Why.FAILURES))
     metrics.downstream_opened("inbound")
     metrics.upstream_dialled(ORDERS_V1, "ok")
     metrics.shadowed("AuthorizationPolicy", ORDERS, "deny")
