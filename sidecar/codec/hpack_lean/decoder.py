@@ -81,6 +81,7 @@ class Decoder:
         at = index = dropped = 0
         if self._owed is not None:
             at = self._size_updates(block)
+        # A field takes a byte at least: up to `stop` come no more of them than there is room for.
         stop = end if end < self._fields_max else self._fields_max
         try:
             while at < end:
@@ -102,7 +103,13 @@ class Decoder:
                         continue
                     index = byte & prefix
                     if not index:
-                        name, at = _string(block, at, 0)
+                        length = block[at]
+                        if length < 0x7F:
+                            at += 1
+                            name = block[at : at + length]
+                            at += length
+                        else:
+                            name, at = _string(block, at, 0)
                     else:
                         if index == prefix:
                             index += block[at]
@@ -125,13 +132,9 @@ class Decoder:
                         field = (name, value)
                         append(field)
                         self._add(field)
-                if at < end:
-                    room = self._fields_max - len(fields)
-                    if not room:  # and one more is coming
-                        dropped += self._fields_max
-                        room = self._fields_max
-                        fields.clear()
-                    stop = min(at + room, end)  # each takes a byte at least: up to there come no more than `room`
+                if at < end:  # another field is coming
+                    dropped += self._make_room(fields)
+                    stop = min(at + self._fields_max - len(fields), end)
         except IndexError:
             if index >= len(table):
                 raise HpackError(f"index {index} is in no table (RFC 7541 section 2.3.3)") from None
@@ -142,6 +145,14 @@ class Decoder:
         if size > self._counted_from or dropped:
             self._check_limits(fields, dropped)
         return fields
+
+    def _make_room(self, fields: Fields) -> int:
+        """Where there are as many fields as may be, drop them; returns how many that were."""
+        count = len(fields)
+        if count < self._fields_max:
+            return 0
+        fields.clear()
+        return count
 
     def _check_limits(self, fields: Fields, dropped: int) -> None:
         size = sum(len(name) + len(value) for name, value in fields) + ENTRY_OVERHEAD_BYTES * len(fields)
