@@ -10,6 +10,7 @@ from functools import partial
 from random import Random
 
 from sidecar.balance.balancer import balancer_of
+from sidecar.balance.hashing import hash64
 from sidecar.errors import CONNECT_FAILED, CONNECT_TIMEOUT, REQUEST_TIMEOUT, TRY_TIMEOUT, UPSTREAM_RESET, Fault
 from sidecar.model.clusters import ClusterKey, Endpoint, ServiceKey
 from sidecar.model.live import LiveRegistry
@@ -22,6 +23,7 @@ from sidecar.sim.server import Arrival, Server
 from sidecar.sim.timeline import Due, Timeline
 
 PORT = 80
+USERS = 1000  # different keys of a client's requests, where its policy hashes, whatever it is a hash of
 Done = Callable[[int, int, str], None]  # status, tries, why there was no further one
 
 
@@ -65,18 +67,21 @@ class Caller:
         destination, now_s = self.destinations[service], self.timeline.now_s
         told = None if ends_at_s is None else deadline.remaining_header(ends_at_s, now_s)
         cluster, policy = self.live.cluster(destination.key), destination.policy
+        balancer = balancer_of(cluster, policy.balancing, self.zone)
         exchange = attempts.start(
             cluster,
             destination.endpoints,
             True,
             policy,
-            balancer_of(cluster, policy.balancing, self.zone),
+            balancer,
             method=method,
             idempotency_key=False,
             per_try_s=None,
             ends_at_s=deadline.ends_at(destination.policy.timeouts.request_s, told, now_s),
             now_s=now_s,
         )
+        if balancer.hash_key is not None:
+            exchange.key = hash64(b"%d" % self.rng.randrange(USERS))
         self.record.on_begin(service, exchange, now_s)
         _Call(self, destination, exchange, done).go_on()
 

@@ -27,10 +27,12 @@ from sidecar.policy.attempts import Exchange
 from sidecar.sim.record import Out, Record, Tried
 from sidecar.sim.scenario import ClientSpec, Fault, Kind, Latency, Scenario, ServiceSpec
 from sidecar.sim.world import World
+from tests.sim.balancing_rules import BalancingRules
 
 PROVEN = 10_000
 CORES = 2
 SECONDS = 6.0
+ZONES = ("a", "b", "c")
 RATE_PER_S = 90.0  # more than 500 requests each
 _EPSILON_S = 1e-6
 _ROUNDED_S = 0.001  # the budget counts in milliseconds
@@ -43,6 +45,8 @@ class BrokenError(AssertionError):
 
 class Rules(Record):
     """Looks at each thing as it happens. Raises BrokenError."""
+
+    balancing: BalancingRules  # set before the run
 
     def __init__(self, policies: Mapping[str, TrafficPolicy]) -> None:
         super().__init__()
@@ -69,8 +73,8 @@ class Rules(Record):
         assert chosen is not None
         before = exchange.tried[:-1]
         passing = [each for each in cluster.present if not each.ejected_until_s]
-        panic = not passing or (len(passing) == 1 and passing[0].failures >= policy.ejection.consecutive_failures)
-        panic = panic or len(passing) < len(cluster.present) * policy.balancing.panic_percent / 100
+        last = not passing or (len(passing) == 1 and passing[0].failures >= policy.ejection.consecutive_failures)
+        panic = last or len(passing) < len(cluster.present) * policy.balancing.panic_percent / 100
         may = cluster.present if panic else passing
         untried = [each for each in may if each not in before]
         if chosen.ejected_until_s:
@@ -84,11 +88,11 @@ class Rules(Record):
         out, count = len(cluster.present) - len(passing), len(cluster.present)
         most = max(1, count * policy.ejection.max_percent // 100) if count > 1 else 0
         _expect(out <= most, f"{out} of {count} are ejected", now_s)
-        if before or panic or chosen.ejected_until_s or cluster.warming_until_s > now_s:
-            return
-        if policy.balancing.algorithm is Algorithm.LEAST_REQUEST and len(passing) == 2:
-            other = passing[0] if chosen is passing[1] else passing[1]
-            _expect(chosen.in_flight - 1 <= other.in_flight, f"{endpoint} is the busier of the two", now_s)
+        if before or not chosen.ejected_until_s:  # else it is a probe, and nobody's choice
+            broken = self.balancing.on_any(exchange, cluster.present if last else passing, now_s)
+            if not before and not panic and not broken:
+                broken = self.balancing.on_first(exchange, passing, now_s)
+            _expect(not broken, broken, now_s)
 
     def _expect_probe(self, exchange: Exchange, chosen: EndpointLive, needed: bool, now_s: float) -> None:
         """One request at a time asks whether an endpoint is back, and none before its time is over."""
@@ -104,6 +108,8 @@ class Rules(Record):
 
     def on_try(self, tried: Tried) -> None:
         super().on_try(tried)
+        broken = self.balancing.on_try(tried)
+        _expect(not broken, broken, tried.at_s + tried.took_s)
         self._told[tried.caller, tried.endpoint].append((tried.at_s + tried.took_s, tried.ok))
 
     def on_ejection(self, out: Out) -> None:
@@ -150,6 +156,8 @@ class Rules(Record):
     def at_rest(self, world: World) -> None:
         """After the run: everything has ended once, and nothing is held."""
         now_s = world.timeline.now_s
+        broken = self.balancing.at_rest()
+        _expect(not broken, broken, now_s)
         _expect(not self.unfinished, f"{self.unfinished} requests have no answer", now_s)
         _expect(set(self.ended) == set(self.began), "a request has not ended", now_s)
         _expect(set(self.ended.values()) <= {1}, "a request ended twice", now_s)
@@ -184,6 +192,7 @@ def schedule(seed: int) -> Scenario:
             rate_per_s=RATE_PER_S * share,
             method=rng.choice((b"GET", b"PUT")),
             instances=rng.randint(1, 2),
+            zone="a",
         ),
         "writer": ClientSpec(name="writer", calls=entry, rate_per_s=RATE_PER_S * (1 - share), method=b"POST"),
     }
@@ -210,6 +219,7 @@ def _service(name: str, rng: Random, calls: tuple[str, ...]) -> ServiceSpec:
         queue=rng.choice((0, 5, 100)),
         calls=calls,
         policy=_policy(rng),
+        zones=rng.choice(((), ZONES[:1], ZONES[:2], ZONES)),
     )
 
 
@@ -252,7 +262,7 @@ def _balancing(rng: Random) -> Balancing:
     return Balancing(
         algorithm=algorithm,
         zone=rng.choice((ZoneRule.FIRST, ZoneRule.ANY)),
-        slow_start_s=rng.choice((0.0, 0.0, 1.0)),
+        slow_start_s=rng.choice((0.0, 3.0)),
         panic_percent=panic_percent,
     )
 
@@ -278,6 +288,7 @@ def play(seed: int) -> Rules:
     scenario = schedule(seed)
     rules = Rules({name: spec.policy for name, spec in scenario.services.items()})
     world = World(scenario, {}, seed, rules)
+    rules.balancing = BalancingRules(world)
     world.run()
     rules.at_rest(world)
     return rules

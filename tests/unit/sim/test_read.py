@@ -56,6 +56,17 @@ def test_faults_befall_endpoints_services_and_clients() -> None:
     assert load.whom == ("web",)
 
 
+def test_endpoints_are_in_zones_in_turn_and_faults_befall_a_zone() -> None:
+    text = SMALL.replace("endpoints: 2", "endpoints: 3, zones: [east, west]").replace(
+        "rate: 20", "rate: 20, zone: west"
+    )
+    made, _ = read_scenario(text + "faults: [{kind: crash, zone: east}]\n", "s.yaml")
+    assert [made.services["stock"].zone_of(number) for number in (1, 2, 3)] == ["east", "west", "east"]
+    assert made.services["orders"].zone_of(1) == ""
+    assert made.clients["web"].zone == "west"
+    assert made.faults[0].whom == ("stock-1", "stock-3")
+
+
 def test_expectations_and_variants() -> None:
     made, _ = read_scenario(
         SMALL
@@ -110,6 +121,18 @@ WRONG = {
     "no time": (
         FAULT % "kind: crash, whom: [stock], from: 5s, until: 5s",
         "8:10: faults[0]: from (5s) must be before until (5s)",
+    ),
+    "zone of nobody": (
+        FAULT % "kind: crash, zone: north",
+        "8:30: faults[0].zone: no service has an endpoint in 'north' (services.NAME.zones)",
+    ),
+    "whom and zone": (
+        FAULT % "kind: crash, whom: [stock], zone: east",
+        "8:39: faults[0].zone: beside whom; give one of them",
+    ),
+    "load of a zone": (
+        FAULT % "kind: load, times: 2, zone: east",
+        "8:33: faults[0].zone: says nothing of load; give whom, a client",
     ),
     "whose": (
         EXPECT % "measure: p99, of: stock, atMost: 1s",
