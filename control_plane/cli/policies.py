@@ -72,6 +72,18 @@ FIELDS: tuple[Field, ...] = (
         "what no service means as its answer",
         REFUSED,
     ),
+    Field(
+        "retries.statuses",
+        "statuses from 400 on that are worth another try too; they blame no endpoint below 500",
+        "only the service knows",
+        REFUSED,
+    ),
+    Field(
+        "retries.headers",
+        "fields of an answer, by name and perhaps value, that say so",
+        "only the service knows",
+        REFUSED,
+    ),
     Field("retries.backoff.base", "longest wait before the second try; doubles (full jitter)", "Envoy's"),
     Field("retries.backoff.max", "longest wait before any try", "Envoy's: ten times the base"),
     Field(

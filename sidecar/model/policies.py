@@ -26,8 +26,10 @@ class RetryOn(StrEnum):
 
     CONNECT_FAILURE = "connect-failure"  # dial or TLS failed; the request was never sent
     REFUSED_STREAM = "refused-stream"  # the peer says that it did not process the request
+    RESET_BEFORE_REQUEST = "reset-before-request"  # connection lost before a byte of the request was sent
     RESET = "reset"  # connection lost after the request was (partly) sent, before an answer's head
     GATEWAY_ERROR = "gateway-error"  # 502, 503, 504, and what a gateway would answer so: reset, try timeout
+    SERVER_ERROR = "5xx"  # any answer from 500 on, and all of the above; Envoy's word
     GRPC_CANCELLED = "grpc-cancelled"  # what the service itself answered, by `grpc-status`; Envoy's names from `grpc-`
     GRPC_DEADLINE_EXCEEDED = "grpc-deadline-exceeded"
     GRPC_INTERNAL = "grpc-internal"
@@ -66,13 +68,26 @@ class BudgetPolicy:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Retries:
-    """`attempts` counts tries after the first."""
+    """What is tried again, and how often.
+
+    Attributes:
+        attempts: Tries after the first.
+        statuses, headers: Answers that are worth another try besides `on`: any of these statuses, or a field of this
+            name (with exactly this value, if one is given). They blame no endpoint.
+    """
 
     attempts: int = 2
     on: frozenset[RetryOn] = frozenset({RetryOn.CONNECT_FAILURE, RetryOn.REFUSED_STREAM, RetryOn.GATEWAY_ERROR})
+    statuses: frozenset[int] = frozenset()
+    headers: tuple[tuple[str, str | None], ...] = ()
     backoff: Backoff = field(default_factory=Backoff)
     budget: BudgetPolicy = field(default_factory=BudgetPolicy)
     max_body_bytes: int = 65_536  # what is kept of a body so that it can be sent again; Linkerd's figure
+
+    @property
+    def reads_answers(self) -> bool:
+        """Whether an answer below 500 may be worth another try."""
+        return bool(self.headers) or any(status < 500 for status in self.statuses)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -241,9 +241,8 @@ def outcome(exchange: Exchange, result: Failure | None, now_s: float, rng: Rando
         exchange.over = _FORWARD
         return
     _record(exchange, live, result, now_s, rng)
-    live.failed_tries += 1
     exchange.last = result
-    if result.fault is None and not retry.conditions(result):
+    if result.fault is None and not retry.can_be_wanted(result, exchange.policy.retries):
         exchange.over = _FORWARD  # a plain 500 counts against the endpoint, but nobody asks for it again
         return
     verdict = retry.worth_another_try(
@@ -283,8 +282,6 @@ def ended(exchange: Exchange, result: Failure | None, now_s: float, rng: Random)
     if live is None:
         return
     _record(exchange, live, result, now_s, rng)
-    if result is not None:
-        live.failed_tries += 1
     exchange.asked_s = math.inf  # the head told how long it took
     if result is None:
         _observe(exchange, live, True, now_s)
@@ -300,6 +297,8 @@ def _record(exchange: Exchange, live: EndpointLive, result: Failure | None, now_
     exchange.ejected = outlier.record(
         exchange.cluster, live, kind, policy.ejection, policy.mode, now_s, rng, probed=exchange.probes
     )
+    if kind is not None:
+        live.failed_tries += 1
 
 
 def _observe(exchange: Exchange, live: EndpointLive, ok: bool, now_s: float) -> None:
@@ -327,8 +326,12 @@ def _blames_nobody(result: Failure | None) -> bool:
 
 
 def _blameless(result: Failure) -> bool:
-    """True for an answer of gRPC that a policy may want tried elsewhere, but that an endpoint in order gives too."""
-    return result.fault is None and result.grpc_status is not None and result.grpc_status not in ENDPOINT_FAILURES
+    """True for an answer that a policy may want tried elsewhere, but that an endpoint in order gives too."""
+    if result.fault is not None:
+        return False
+    if result.grpc_status is None:
+        return result.status is not None and result.status < 500
+    return result.grpc_status not in ENDPOINT_FAILURES
 
 
 def finish(exchange: Exchange) -> None:

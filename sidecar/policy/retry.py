@@ -24,6 +24,7 @@ from enum import StrEnum
 from random import Random
 
 from sidecar.errors import Fault
+from sidecar.model.messages import ResponseHead
 from sidecar.model.policies import Retries, RetryOn
 
 IDEMPOTENT_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b"DELETE"))
@@ -31,6 +32,7 @@ IDEMPOTENT_METHODS = frozenset((b"GET", b"HEAD", b"OPTIONS", b"TRACE", b"PUT", b
 # many GOAWAYs as it has times the streams that a connection takes: twenty are enough for 200 requests at once, ten a
 # connection. Half a second's stall makes that of 400 a second.
 CUT_OFF_MAX = 20
+RETRY_AFTER_MAX_S = 60.0  # a request without a time of its own is not kept for longer; its client can wait as well
 RETRIABLE_STATUSES = frozenset((502, 503, 504))  # what a gateway says when it got no answer of the service's own
 GRPC_CONDITIONS = frozenset(
     (
@@ -65,12 +67,33 @@ class Failure:
         untouched: The upstream provably did not take the request. The caller judges this: the row says so, or an idle
             connection was found closed before the first byte, or a verified mesh peer answered so.
         grpc_status: Of a gRPC request: the code that its caller would see (policy/grpc.py).
+        named: The policy names this answer by its status or by a field of it.
+        retry_after_s: How long to wait before another try, as the answer says it; None: it says nothing.
     """
 
     fault: Fault | None
     status: int | None
     untouched: bool
     grpc_status: int | None = None
+    named: bool = False
+    retry_after_s: float | None = None
+
+
+def names(policy: Retries, head: ResponseHead) -> bool:
+    """Whether the policy names such an answer, by its status or by one of its fields."""
+    if head.status in policy.statuses:
+        return True
+    for name, value in policy.headers:
+        told = head.get(name.encode("ascii"))
+        if told is not None and (value is None or told == value.encode("ascii")):
+            return True
+    return False
+
+
+def can_be_wanted(failure: Failure, policy: Retries) -> bool:
+    """False for an answer that is only forwarded: nobody asks why there was no other try after a plain 500."""
+    found = conditions(failure)
+    return failure.named or RetryOn.SERVER_ERROR in policy.on & found or bool(found - _SERVER_ERROR)
 
 
 def worth_another_try(
@@ -100,10 +123,12 @@ def worth_another_try(
         ends_at_s: End of the request; the next try starts before it. None: no limit.
 
     The first retry after an untouched failure goes at once: it goes to another endpoint, and nobody was loaded by the
-    try that failed. All others wait between 0 and min(max_s, base_s * 2**(attempt - 1)), evenly drawn (full jitter).
+    try that failed. All others wait between 0 and min(max_s, base_s * 2**(attempt - 1)), evenly drawn (full jitter),
+    and at least as long as the answer says (`Retry-After`): one that asks for more than the request has left, or
+    than RETRY_AFTER_MAX_S, is not tried again.
     """
     wanted = policy.on & conditions(failure)
-    if not wanted:
+    if not wanted and not failure.named:
         return GiveUp.POLICY
     safe = failure.untouched or method in IDEMPOTENT_METHODS or has_idempotency_key
     if not safe and wanted.isdisjoint(GRPC_CONDITIONS):
@@ -117,6 +142,10 @@ def worth_another_try(
         return GiveUp.ATTEMPTS
     at_once = again or (failure.untouched and attempt == 1)
     delay_s = 0.0 if at_once else rng.random() * _ceiling_s(policy, attempt)
+    if failure.retry_after_s is not None:
+        if failure.retry_after_s > RETRY_AFTER_MAX_S:
+            return GiveUp.DEADLINE
+        delay_s = max(delay_s, failure.retry_after_s)
     if ends_at_s is not None and now_s + delay_s >= ends_at_s:
         return GiveUp.DEADLINE
     return delay_s if spared or budget() else GiveUp.BUDGET
@@ -146,14 +175,14 @@ def conditions(failure: Failure) -> frozenset[RetryOn]:
         found = _REFUSED if fault.upstream_untouched else _RESET_UNTOUCHED if failure.untouched else _RESET
     else:
         found = _BY_FLAG.get(fault.flag, _NONE)
-    return found | _BY_GRPC_STATUS.get(failure.grpc_status, _NONE) if found else found
+    return found | _BY_GRPC_STATUS.get(failure.grpc_status, _NONE) | _SERVER_ERROR if found else found
 
 
 def _of_answer(failure: Failure) -> frozenset[RetryOn]:
     if failure.grpc_status is None:
         if failure.status not in RETRIABLE_STATUSES:
-            return _NONE
-        return _GATEWAY_UNTOUCHED if failure.untouched else _GATEWAY
+            return _SERVER_ERROR if failure.status is not None and failure.status >= 500 else _NONE
+        return (_GATEWAY_UNTOUCHED if failure.untouched else _GATEWAY) | _SERVER_ERROR
     named = _BY_GRPC_STATUS.get(failure.grpc_status, _NONE)
     if failure.grpc_status == _UNAVAILABLE:  # what 503 is to HTTP
         named |= _GATEWAY
@@ -162,11 +191,12 @@ def _of_answer(failure: Failure) -> frozenset[RetryOn]:
 
 _NONE: frozenset[RetryOn] = frozenset()
 _CONNECT = frozenset({RetryOn.CONNECT_FAILURE})
+_SERVER_ERROR = frozenset({RetryOn.SERVER_ERROR})
 _REFUSED = frozenset({RetryOn.REFUSED_STREAM})
 _GATEWAY = frozenset({RetryOn.GATEWAY_ERROR})
 _GATEWAY_UNTOUCHED = _GATEWAY | _CONNECT
 _RESET = _GATEWAY | {RetryOn.RESET}
-_RESET_UNTOUCHED = _RESET | _CONNECT
+_RESET_UNTOUCHED = _RESET | _CONNECT | {RetryOn.RESET_BEFORE_REQUEST}
 _UNAVAILABLE = 14
 _BY_GRPC_STATUS: dict[int | None, frozenset[RetryOn]] = {
     1: frozenset({RetryOn.GRPC_CANCELLED}),

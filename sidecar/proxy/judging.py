@@ -16,8 +16,9 @@ from sidecar.errors import (
     ProxyError,
 )
 from sidecar.model.messages import ResponseHead
-from sidecar.policy import grpc
+from sidecar.policy import grpc, retry
 from sidecar.policy.retry import Failure, GiveUp
+from sidecar.policy.retry_after import retry_after_s
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.pool import Pool
 from sidecar.proxy.replies import FLAGS, UNTOUCHED
@@ -25,13 +26,15 @@ from sidecar.proxy.replies import FLAGS, UNTOUCHED
 
 def judged(record: HandOver, answer: ResponseHead) -> Failure | None:
     """The failure that an answer's head tells; None when it tells none."""
-    if not record.grpc and answer.status < 500:
+    assert record.exchange is not None
+    named = not record.grpc and retry.names(record.exchange.policy.retries, answer)
+    if not record.grpc and answer.status < 500 and not named:
         return None
     untouched = bool(record.principal) and answer.get(UNTOUCHED) is not None
     if record.grpc:
         record.grpc_told = grpc.status_in(answer)
         return grpc.judge_head(answer, untouched=untouched)
-    return Failure(None, answer.status, untouched)
+    return Failure(None, answer.status, untouched, named=named, retry_after_s=retry_after_s(answer))
 
 
 def failed(record: HandOver, fault: Fault, *, untouched: bool) -> Failure:

@@ -17,7 +17,7 @@ from sidecar.codec.plain_head import RequestActs, ResponseActs
 from sidecar.model.bootstrap import NodeInfo, ProcessLimits
 from sidecar.model.clusters import ServiceKey
 from sidecar.model.live import EndpointLive, LiveRegistry
-from sidecar.model.policies import AuthorizationPolicy
+from sidecar.model.policies import AuthorizationPolicy, TrafficPolicy
 from sidecar.model.snapshot import Known, Snapshot
 from sidecar.policy.deadline import DEADLINE_HEADER
 from sidecar.policy.limits import lifetime_s
@@ -181,7 +181,7 @@ class Worker:
     def ways_of(self, plan: RoutePlan, registry: LiveRegistry) -> tuple[Way, ...]:
         """Where plain requests of a rule go, looked up once per snapshot; empty for a rule that is not plain."""
         ways: tuple[Way, ...] = ()
-        if plan.filters is None and not plan.backend_filters:
+        if plan.filters is None and not plan.backend_filters and not any(map(_reads_answers, plan.policies)):
             backends = zip(plan.backends, plan.policies, strict=True)
             ways = tuple(Way(cluster, policy, registry, self.node.zone) for cluster, policy in backends)
         if len(self.ways) >= MAX_WAYS:
@@ -280,6 +280,11 @@ class Worker:
         self._idle.clear()
         for lane in list(self.lanes):
             lane.part()
+
+
+def _reads_answers(policy: TrafficPolicy) -> bool:
+    """Whether answers are judged that look good to everybody else: the full path does that."""
+    return policy.retries.reads_answers
 
 
 def _targeting(snapshot: Snapshot, service: ServiceKey) -> tuple[AuthorizationPolicy, ...]:

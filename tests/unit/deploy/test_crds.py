@@ -41,6 +41,8 @@ spec:
   retries:
     attempts: 2
     "on": [connect-failure, reset, grpc-unavailable]
+    statuses: [429, 503]
+    headers: [{name: x-try-again, value: "yes"}, {name: X-Busy}]
     backoff: {base: 25ms, max: 250ms}
     budget: {percent: 20, interval: 10s, minPerSecond: 3}
     maxBody: 64Ki

@@ -10,9 +10,19 @@ from hypothesis import strategies as st
 
 from sidecar import errors
 from sidecar.errors import Fault
+from sidecar.model.messages import ResponseHead
 from sidecar.model.policies import Backoff, Retries, RetryOn
 from sidecar.policy import grpc
-from sidecar.policy.retry import CUT_OFF_MAX, IDEMPOTENT_METHODS, Failure, GiveUp, conditions, worth_another_try
+from sidecar.policy.retry import (
+    CUT_OFF_MAX,
+    IDEMPOTENT_METHODS,
+    Failure,
+    GiveUp,
+    can_be_wanted,
+    conditions,
+    names,
+    worth_another_try,
+)
 
 EVERYTHING = frozenset(RetryOn)
 FAULTS = [row for row in vars(errors).values() if isinstance(row, Fault)]
@@ -121,7 +131,10 @@ def test_any_other_failure_is_tried_again_for_idempotent_methods_or_with_a_key_o
     + [answered(429, untouched=True)],
 )
 def test_what_no_upstream_caused_and_other_statuses_are_never_tried_again(failure: Failure) -> None:
-    assert ask(failure, policy=Retries(on=EVERYTHING)) is GiveUp.POLICY
+    assert ask(failure, policy=Retries(on=EVERYTHING - {RetryOn.SERVER_ERROR})) is GiveUp.POLICY
+
+
+BEFORE_REQUEST = {"connect-failure", "reset", "reset-before-request", "gateway-error"}
 
 
 @pytest.mark.parametrize(
@@ -134,8 +147,8 @@ def test_what_no_upstream_caused_and_other_statuses_are_never_tried_again(failur
         (of(errors.UPSTREAM_CUT_OFF), {"refused-stream"}),
         (of(errors.UPSTREAM_CLOSED), {"reset", "gateway-error"}),
         (of(errors.UPSTREAM_RESET), {"reset", "gateway-error"}),
-        (Failure(errors.UPSTREAM_CLOSED, None, True), {"connect-failure", "reset", "gateway-error"}),
-        (Failure(errors.UPSTREAM_RESET, None, True), {"connect-failure", "reset", "gateway-error"}),
+        (Failure(errors.UPSTREAM_CLOSED, None, True), BEFORE_REQUEST),
+        (Failure(errors.UPSTREAM_RESET, None, True), BEFORE_REQUEST),
         (of(errors.UPSTREAM_PROTOCOL), {"gateway-error"}),
         (of(errors.TRY_TIMEOUT), {"gateway-error"}),
         (answered(502), {"gateway-error"}),
@@ -145,8 +158,8 @@ def test_what_no_upstream_caused_and_other_statuses_are_never_tried_again(failur
     ],
 )
 def test_the_policy_names_the_failures_that_it_wants_tried_again(failure: Failure, covered_by: set[str]) -> None:
-    assert conditions(failure) == covered_by
-    for condition in RetryOn:
+    assert conditions(failure) - {"5xx"} == covered_by
+    for condition in EVERYTHING - {RetryOn.SERVER_ERROR}:
         wanted = ask(failure, policy=Retries(on=frozenset({condition}))) is not GiveUp.POLICY
         assert wanted == (condition in covered_by)
 
@@ -161,7 +174,7 @@ def test_the_first_stream_that_was_refused_unread_costs_no_budget(failure: Failu
     assert ask(failure, budget=empty, refused_before=True) is GiveUp.BUDGET
 
 
-@pytest.mark.parametrize("failure", [each for each in UNTOUCHED if conditions(each) != {RetryOn.REFUSED_STREAM}])
+@pytest.mark.parametrize("failure", [each for each in UNTOUCHED if RetryOn.REFUSED_STREAM not in conditions(each)])
 def test_whatever_else_was_not_taken_asks_the_budget(failure: Failure) -> None:
     assert ask(failure, budget=Budget(0)) is GiveUp.BUDGET
 
@@ -312,4 +325,70 @@ def test_every_row_of_the_table_and_every_status_has_an_answer() -> None:
     for fault, untouched in product(FAULTS, (False, True)):
         assert conditions(Failure(fault, None, untouched)) <= EVERYTHING
     for status, untouched in product(range(100, 600), (False, True)):
-        assert bool(conditions(Failure(None, status, untouched))) == (status in (502, 503, 504))
+        assert bool(conditions(Failure(None, status, untouched))) == (status >= 500)
+
+
+@pytest.mark.parametrize(
+    ("failure", "wanted"),
+    [
+        (answered(500), True),
+        (answered(599), True),
+        (answered(499), False),
+        (of(errors.CONNECT_FAILED), True),
+        (of(errors.UPSTREAM_RESET), True),
+        (of(errors.TRY_TIMEOUT), True),
+        (of(errors.OVERFLOW), False),
+        (of(errors.CLIENT_GONE), False),
+    ],
+)
+def test_5xx_is_every_server_error_and_what_a_gateway_would_answer_so(failure: Failure, wanted: bool) -> None:
+    only = Retries(on=frozenset({RetryOn.SERVER_ERROR}))
+    assert (ask(failure, policy=only) is not GiveUp.POLICY) == wanted
+    assert ask(failure, policy=only, method=b"POST") in (GiveUp.METHOD, GiveUp.POLICY) or failure.untouched
+
+
+def answer(status: int, *fields: tuple[bytes, bytes]) -> ResponseHead:
+    return ResponseHead(status, [*fields])
+
+
+def test_an_answer_that_the_policy_names_is_worth_another_try_where_that_is_safe() -> None:
+    policy = Retries(on=frozenset(), statuses=frozenset({429}), headers=(("x-again", None), ("x-busy", "yes")))
+    assert policy.reads_answers
+    assert names(policy, answer(429))
+    assert not names(policy, answer(503))
+    assert names(policy, answer(200, (b"x-again", b"whatever")))
+    assert names(policy, answer(200, (b"x-busy", b"yes")))
+    assert not names(policy, answer(200, (b"x-busy", b"no")))
+    named = Failure(None, 429, False, named=True)
+    assert ask(named, policy=policy) == 0.0125
+    assert ask(named, policy=policy, method=b"POST") is GiveUp.METHOD
+    assert can_be_wanted(named, policy)
+    assert not Retries(statuses=frozenset({503})).reads_answers
+
+
+def test_nobody_is_told_why_a_plain_500_is_not_asked_for_again_unless_somebody_wants_that() -> None:
+    assert not can_be_wanted(answered(500), Retries())
+    assert can_be_wanted(answered(500), Retries(on=frozenset({RetryOn.SERVER_ERROR})))
+    assert can_be_wanted(answered(503), Retries(on=frozenset()))
+    cancelled = Failure(None, 200, False, grpc_status=1)
+    assert can_be_wanted(cancelled, Retries())
+
+
+@pytest.mark.parametrize(
+    ("after_s", "ends_at_s", "answer"),
+    [
+        (2.0, None, 2.0),
+        (0.0, None, 0.0125),
+        (60.0, None, 60.0),
+        (60.5, None, GiveUp.DEADLINE),
+        (2.0, 102.1, 2.0),
+        (2.0, 102.0, GiveUp.DEADLINE),
+    ],
+)
+def test_an_endpoint_is_not_asked_before_it_says_so(
+    after_s: float, ends_at_s: float | None, answer: float | GiveUp
+) -> None:
+    budget = Budget()
+    busy = Failure(None, 503, False, retry_after_s=after_s)
+    assert ask(busy, ends_at_s=ends_at_s, budget=budget) == answer
+    assert budget.asked == (not isinstance(answer, GiveUp))
