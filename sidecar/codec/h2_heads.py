@@ -7,7 +7,7 @@ before any are joined or left out. Refuses to repair.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Set
 
 from sidecar.codec.grammar import (
     AUTHORITY,
@@ -43,13 +43,12 @@ _NO_PSEUDO: frozenset[bytes] = frozenset()
 _SCHEMES = frozenset((b"http", b"https"))
 _STATUS = re.compile(rb"[1-5][0-9][0-9]")
 
-# What is known of names that came before, so that each is looked at closely once: a request's names are few, and come
-# again. When one of these is full it begins anew, because names may be a peer's inventions.
+# What is known of names that came before: those of a client come again and again in the same order, whatever their
+# values are. When a table is full it begins anew, because names may be a peer's inventions.
+_SHAPES_MAX, _SHAPE_MAX_FIELDS, _SHAPE_MAX_BYTES = 256, 32, 1024
 _NAMES_MAX, _NAME_MAX_BYTES = 1024, 64
-_PLAIN, _PSEUDO, _NOTED, _DOUBTFUL = range(4)
-_roles: dict[bytes, int] = {}  # of names received
 _spellings: dict[bytes, tuple[bytes, int]] = {}  # of names to be written: in lower case, and what is done with them
-_NOTICED = frozenset((b"host", b"content-length", b"cookie"))  # they have rules of their own
+_NOTICED = frozenset((b"host", b"content-length", b"cookie", b"te"))  # they have rules of their own
 _WRITE, _HIDE, _OMIT, _OMIT_IN_TUNNEL, _IMPOSSIBLE = range(5)
 
 # Values are looked at all at once, one a line: NUL for what none may have, a space for white space.
@@ -57,21 +56,6 @@ _SORTS = bytes(
     0x0A if byte == 0x0A else 0x20 if byte in b" \t" else 0 if byte < 0x20 or byte == 0x7F else 0x78
     for byte in range(256)
 )
-
-
-def _role(name: bytes) -> int:
-    """What a received name says of its field. Never raises; who is in doubt is looked at each time."""
-    if name.startswith(b":"):
-        role = _PSEUDO
-    elif _NAME.fullmatch(name) is None or name in _CONNECTION or name in (b"te", b"http2-settings"):
-        return _DOUBTFUL
-    else:
-        role = _NOTED if name in _NOTICED else _PLAIN
-    if len(name) <= _NAME_MAX_BYTES:
-        if len(_roles) >= _NAMES_MAX:
-            _roles.clear()
-        _roles[name] = role
-    return role
 
 
 def _spelling(name: bytes) -> tuple[bytes, int]:
@@ -107,6 +91,13 @@ def _all_fit(fields: Iterable[tuple[bytes, bytes]]) -> bool:
     )
 
 
+_shapes: dict[frozenset[bytes], dict[tuple[bytes, ...], "_Shape"]] = {
+    _REQUEST_PSEUDO: {},
+    _RESPONSE_PSEUDO: {},
+    _NO_PSEUDO: {},
+}
+
+
 def request_head(received: Fields, *, ended: bool, size_bytes: int | None = None) -> RequestHead:
     """Read a request's header list; `ended`: no body follows. `size_bytes`: of the list, where that is known.
 
@@ -133,7 +124,7 @@ def request_head(received: Fields, *, ended: bool, size_bytes: int | None = None
 
 
 def _tunnel_head(
-    pseudo: dict[bytes, bytes], protocol: bytes | None, authority: bytes, fields: Fields, noted: set[bytes]
+    pseudo: dict[bytes, bytes], protocol: bytes | None, authority: bytes, fields: Fields, noted: Set[bytes]
 ) -> RequestHead:
     if _length(fields, noted, MALFORMED):
         raise ProxyError(MALFORMED, "CONNECT announces a body; what comes after it are the tunnel's bytes")
@@ -162,7 +153,7 @@ def _target(pseudo: dict[bytes, bytes], method: bytes) -> bytes:
     return canonical_target(path)
 
 
-def _authority(authority: bytes | None, fields: Fields, noted: set[bytes]) -> tuple[bytes, Fields]:
+def _authority(authority: bytes | None, fields: Fields, noted: Set[bytes]) -> tuple[bytes, Fields]:
     """The host asked for, and the fields without Host, which must not say anything else."""
     if b"host" in noted:
         hosts = [value for name, value in fields if name == b"host"]
@@ -214,47 +205,75 @@ def trailers(received: Fields, blame: Fault) -> Fields:
     return allowed_trailers(fields)
 
 
+class _Shape:
+    """What the names of a whole header list say, when each of them is good and in its place.
+
+    Attributes:
+        pseudo: Of pseudo-header fields: name, and where it stands.
+        start: Where the others begin.
+        noted: Which of `_NOTICED` are among these.
+    """
+
+    __slots__ = ("noted", "pseudo", "start")
+
+    def __init__(self, names: tuple[bytes, ...], start: int) -> None:
+        self.pseudo = tuple((name, at) for at, name in enumerate(names[:start]))
+        self.start = start
+        self.noted = _NOTICED.intersection(names)
+
+
 def _sorted_out(
     received: Fields, allowed: frozenset[bytes], blame: Fault, size_bytes: int | None = None
-) -> tuple[dict[bytes, bytes], Fields, set[bytes]]:
+) -> tuple[dict[bytes, bytes], Fields, Set[bytes]]:
     """Pseudo-header fields, and the others, each of them checked by itself; which of `_NOTICED` are among these."""
     _check_size(received, list_bytes(received) if size_bytes is None else size_bytes, blame)
-    all_fit = _all_fit(received)
+    names = tuple([field[0] for field in received])
+    shape = _shapes[allowed].get(names)
+    if shape is None or not _all_fit(received):
+        return _looked_at(received, names, allowed, blame)
+    pseudo = {name: received[at][1] for name, at in shape.pseudo}
+    fields = received[shape.start :]
+    if b"te" in shape.noted:
+        _check_te(fields, blame)
+    return pseudo, fields, shape.noted
+
+
+def _looked_at(
+    received: Fields, names: tuple[bytes, ...], allowed: frozenset[bytes], blame: Fault
+) -> tuple[dict[bytes, bytes], Fields, Set[bytes]]:
+    """As `_sorted_out`, field by field. Names that pass are remembered in their order."""
     pseudo: dict[bytes, bytes] = {}
     fields: Fields = []
-    noted: set[bytes] = set()
     for field in received:
         name, value = field
-        role = _roles.get(name)
-        if role == _PLAIN and all_fit:
-            fields.append(field)
-            continue
-        if not all_fit and VALUE.fullmatch(value) is None:
+        if VALUE.fullmatch(value) is None:
             raise ProxyError(blame, f"the value of {shown(name)} has a control character")
-        if role is None:
-            role = _role(name)
-        if role == _PSEUDO:
+        if name.startswith(b":"):
             if fields or name in pseudo or name not in allowed:
                 raise ProxyError(blame, f"{shown(name)} is repeated, unknown, or stands in the wrong place")
             pseudo[name] = value
             continue
-        if role == _DOUBTFUL:
-            _check_name(name, value, blame)
-        if not all_fit and (value[:1] in (b" ", b"\t") or value[-1:] in (b" ", b"\t")):
+        if _NAME.fullmatch(name) is None:
+            raise ProxyError(blame, f"{shown(name)} is not a field name in lower case")
+        if name in _CONNECTION:
+            raise ProxyError(blame, f"the field {shown(name)} has no meaning in HTTP/2")
+        if value[:1] in (b" ", b"\t") or value[-1:] in (b" ", b"\t"):
             raise ProxyError(blame, f"the value of {shown(name)} begins or ends with white space")
-        if role == _NOTED:
-            noted.add(name)
-        elif name == b"http2-settings":
-            continue
         fields.append(field)
-    return pseudo, fields, noted
+    _check_te(fields, blame)
+    if len(names) <= _SHAPE_MAX_FIELDS and b"http2-settings" not in names and sum(map(len, names)) <= _SHAPE_MAX_BYTES:
+        shapes = _shapes[allowed]
+        if len(shapes) >= _SHAPES_MAX:
+            shapes.clear()
+        shapes[names] = _Shape(names, len(pseudo))
+    fields = [field for field in fields if field[0] != b"http2-settings"]
+    return pseudo, fields, _NOTICED.intersection(names)
 
 
-def _check_name(name: bytes, value: bytes, blame: Fault) -> None:
-    if _NAME.fullmatch(name) is None:
-        raise ProxyError(blame, f"{shown(name)} is not a field name in lower case")
-    if name in _CONNECTION or (name == b"te" and value.lower() != b"trailers"):
-        raise ProxyError(blame, f"the field {shown(name)} has no meaning in HTTP/2")
+def _check_te(fields: Fields, blame: Fault) -> None:
+    for name, value in fields:
+        if name == b"te" and value.lower() != b"trailers":
+            raise ProxyError(blame, "the field 'te' has no meaning in HTTP/2, but for 'trailers'")
 
 
 def list_bytes(received: Fields) -> int:
@@ -270,7 +289,7 @@ def _check_size(received: Fields, size_bytes: int, blame: Fault) -> None:
         raise ProxyError(too_big, f"the head is larger than {HEAD_MAX_BYTES} bytes")
 
 
-def _length(fields: Fields, noted: set[bytes], blame: Fault) -> int | None:
+def _length(fields: Fields, noted: Set[bytes], blame: Fault) -> int | None:
     if b"content-length" not in noted:
         return None
     found = [value for name, value in fields if name == b"content-length"]
@@ -279,7 +298,7 @@ def _length(fields: Fields, noted: set[bytes], blame: Fault) -> int | None:
     return int(found[0])
 
 
-def _cookies_joined(fields: Fields, noted: set[bytes]) -> Fields:
+def _cookies_joined(fields: Fields, noted: Set[bytes]) -> Fields:
     """The crumbs of RFC 9113 section 8.2.3 as the one field that HTTP/1.1 knows."""
     if b"cookie" not in noted:
         return fields
