@@ -14,7 +14,7 @@ EARLY_REFUSED_MAX = 1_000  # streams above the limit of a client that cannot hav
 
 EMPTY_DATA_MAX = 100  # in a row, without END_STREAM
 SMALL_DATA_BYTES = 64  # a frame below costs more to hold than it carries
-SMALL_DATA_MAX = 25_600  # held, not yet credited: about 4 MiB of objects
+SMALL_DATA_MAX = 25_600  # held, not yet credited; mux.py makes larger ones of them
 
 CONTROL_PER_S = 100.0  # PING and SETTINGS, and what answers ours
 CONTROL_BURST = 200.0

@@ -17,6 +17,7 @@ from sidecar.errors import HEAD_TOO_BIG, MALFORMED, ProxyError
 from sidecar.model.messages import Fields, RequestHead, ResponseHead
 
 HEADS_MAX_BYTES = 1024 * 1024  # of all open streams; HPACK makes 60 KiB out of a few bytes, a hundred times over
+HELD_FIELD_BYTES = 96  # what a field takes in memory beyond what RFC 9113 section 6.5.2 counts
 
 
 class ServerSide(Receiving[S]):
@@ -110,12 +111,13 @@ class ServerSide(Receiving[S]):
             self._refuse(number, ended, "we are going away", events, excused=not self._calmed)
             return
         self._taken = number
+        held_bytes = size_bytes + HELD_FIELD_BYTES * len(received)
         if len(self._streams) >= self._streams_max:
             sentence = f"the client has {self._streams_max} streams open already"
             self._refuse(number, ended, sentence, events, excused=not self._settings_acked)
         elif too_large:
             self._bad_request(number, too_large, ended, events, too_big=True)
-        elif self._heads_bytes + size_bytes > HEADS_MAX_BYTES and self._streams:
+        elif self._heads_bytes + held_bytes > HEADS_MAX_BYTES and self._streams:
             sentence = f"the heads of open streams take {self._heads_bytes} bytes already"
             self._refuse(number, ended, sentence, events, excused=True)
         else:
@@ -127,8 +129,8 @@ class ServerSide(Receiving[S]):
                 return
             tunnel = head.opens_tunnel
             stream = self._streams[number] = self._made(number, head.method, tunnel=tunnel)
-            stream.head_bytes = size_bytes
-            self._heads_bytes += size_bytes
+            stream.head_bytes = held_bytes
+            self._heads_bytes += held_bytes
             stream.got_head = True
             stream.expects = None if tunnel else head.content_length
             if ended:

@@ -56,7 +56,7 @@ class Stream:
         owed: Bytes given as chunks whose credit has not come back.
         small: Small frames among them.
         interims: 1xx answers so far.
-        head_bytes: Size of the request's header list, where it is held.
+        head_bytes: What the request's header list takes, where it is held.
     """
 
     __slots__ = ("expects", "got_head", "head_bytes", "interims", "left", "method", "muted", "number", "owed",

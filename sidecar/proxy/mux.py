@@ -26,6 +26,7 @@ from sidecar.proxy.downstream import linger
 from sidecar.telemetry.observer import Observer
 from sidecar.transport.stream import HIGH_WATER_BYTES, Stream, StreamBroken
 
+MERGED_BYTES = 4096  # small pieces that wait become one of this size: an object each would take more than they carry
 IDLE = "idle"  # why a connection ended that nobody used
 
 Trailing = Iterable[tuple[bytes, bytes]]
@@ -64,6 +65,11 @@ class MuxEnd:
         """An event of this stream; `wake` follows when all of one read were taken."""
         if isinstance(event, Chunk):
             self.owed += event.credit
+            last = self.events[-1] if self.events else None
+            if isinstance(last, Chunk) and len(last.data) + len(event.data) <= MERGED_BYTES:
+                last.data += event.data
+                last.credit += event.credit
+                return
         self.events.append(event)
 
     def wake(self) -> None:

@@ -417,7 +417,7 @@ def test_heads_of_open_streams_take_no_more_than_1_mib(attacker: Attacker) -> No
     for number in range(1, 201, 2):
         attacker.give(attacker.wire.headers(number, (*GET, *[crumb] * 16), end=True))
 
-    assert attacker.heads == attacker.server.streams == 1024 * 1024 // (16 * (3500 + 6 + 32))
+    assert attacker.heads == attacker.server.streams == 1024 * 1024 // (16 * (3500 + 6 + 32 + 96) + 4 * 140)
     assert {frame.code for frame in attacker.of("RstStream")} == {REFUSED_STREAM}
     attacker.server.send_head(1, ResponseHead(204, []), end=True)
     attacker.give(attacker.wire.headers(201, (*GET, *[crumb] * 16), end=True))
