@@ -153,6 +153,26 @@ FIELDS: tuple[Field, ...] = (
     Field("limits.pending", "requests that wait for a connection", "a quarter of the connections", flag="UO"),
     Field("limits.requests", "requests under way to a service, per worker", "Envoy's", flag="UO"),
     Field(
+        "stickySplit.header",
+        "a header's value decides the backend of a route that has several",
+        "chance has no memory, and costs nothing",
+    ),
+    Field(
+        "stickySplit.cookie",
+        "a cookie's value decides the backend of a route that has several",
+        "chance has no memory, and costs nothing",
+    ),
+    Field(
+        "stickySplit.source",
+        "the caller's identity, else its address decides the backend of a route that has several",
+        "chance has no memory, and costs nothing",
+    ),
+    Field(
+        "stickySplit.path",
+        "the path without its query decides the backend of a route that has several",
+        "chance has no memory, and costs nothing",
+    ),
+    Field(
         "mode",
         "`shadow`: count and log what would be refused or ejected, and do nothing",
         "a policy is written to act",

@@ -7,7 +7,7 @@ Frozen values with the defaults of this product; each default's reason stands be
 from dataclasses import dataclass, field
 from enum import StrEnum
 
-from sidecar.model.balancing import DEFAULT_BALANCING, Balancing
+from sidecar.model.balancing import DEFAULT_BALANCING, Balancing, HashKey
 from sidecar.model.clusters import ServiceKey
 
 
@@ -126,13 +126,17 @@ class Limits:
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class TrafficPolicy:
-    """Everything a cluster's callers obey. The default value is what a service without a policy gets."""
+    """Everything a cluster's callers obey. The default value is what a service without a policy gets.
+
+    `sticky`: where a request's key is that decides its backend, where a route has several; None: chance does.
+    """
 
     timeouts: Timeouts = field(default_factory=Timeouts)
     retries: Retries = field(default_factory=Retries)
     balancing: Balancing = DEFAULT_BALANCING
     ejection: Ejection = field(default_factory=Ejection)
     limits: Limits = field(default_factory=Limits)
+    sticky: HashKey | None = None
     mode: Mode = Mode.ENFORCE
 
 

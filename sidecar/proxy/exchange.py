@@ -15,7 +15,6 @@ from functools import partial
 import trio
 
 from sidecar.balance.balancer import balancer_of
-from sidecar.balance.pick import split
 from sidecar.codec.events import Head, Interim, Tunnel
 from sidecar.errors import BROKEN_OFF, CLIENT_GONE, INVALID_BACKEND, NO_ROUTE, RETRY_LIMIT, Fault, ProxyError
 from sidecar.errors import Side as Blame
@@ -23,7 +22,7 @@ from sidecar.model.messages import ResponseHead
 from sidecar.policy import attempts, grpc
 from sidecar.policy.attempts import Answer, Try, Wait
 from sidecar.policy.retry import Failure, GiveUp
-from sidecar.proxy.affinity import request_hash
+from sidecar.proxy.affinity import request_hash, share
 from sidecar.proxy.attempt_span import close_span, open_span
 from sidecar.proxy.done import tell
 from sidecar.proxy.downstream import Downstream
@@ -154,7 +153,7 @@ class _Run:
         record, worker, side, head = self.record, self.worker, self.side, self.record.head
         if not plan.backends:
             raise ProxyError(INVALID_BACKEND, f"rule {plan.name} has no backend with a weight above 0")
-        index = split(plan.cumulative, worker.rng) if len(plan.backends) > 1 else 0
+        index = share(plan, head, self.client.peer, worker.rng) if len(plan.backends) > 1 else 0
         cluster = record.cluster = plan.backends[index]
         if record.raw:
             record.outgoing = raw_head(str(cluster.key).encode())

@@ -3,7 +3,6 @@
 A request is begun when it is complete: a whole head, and a small body that came with it or right behind it.
 """
 
-from sidecar.balance.pick import split
 from sidecar.codec.chunks import ChunkedBody
 from sidecar.codec.events import Chunk, End, Event
 from sidecar.codec.plain_head import plain_request
@@ -11,7 +10,7 @@ from sidecar.errors import BROKEN_OFF, CLIENT_GONE, MALFORMED, ProxyError
 from sidecar.policy import attempts
 from sidecar.policy.attempts import Try
 from sidecar.policy.deadline import DEADLINE_HEADER
-from sidecar.proxy.affinity import request_hash
+from sidecar.proxy.affinity import request_hash, share
 from sidecar.proxy.edits import REQUEST_ID
 from sidecar.proxy.fast_state import FastState, Over, Phase
 from sidecar.proxy.upstream import UpstreamConnection
@@ -159,7 +158,7 @@ class FastRequest(FastState):
         if not ways:
             self._unread("filters")
             return
-        way = ways[split(plan.cumulative, worker.rng) if len(ways) > 1 else 0]
+        way = ways[share(plan, head, self._peer, worker.rng) if len(ways) > 1 else 0]
         if not way.requests:
             self._unread("wire")
             return

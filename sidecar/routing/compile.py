@@ -181,6 +181,7 @@ class _Maker:
         backend_filters = tuple([_filters(ref.filters, rule) for ref in refs])
         # Gateway API: 0 switches the limit off
         limit_s = (policy.timeouts.request_s if request_s is None else request_s) or None
+        sticky = policy.sticky if len(backends) > 1 and not self._of_connections else None
         return RoutePlan(
             name=name,
             backends=backends,
@@ -192,6 +193,8 @@ class _Maker:
             per_try_s=per_try_s,
             filters=None if isinstance(rule, L4Rule) else _filters(rule.filters, rule),
             backend_filters=backend_filters if any(backend_filters) else (),
+            sticky=sticky,
+            names=tuple([str(backend.key).encode() for backend in backends]) if sticky is not None else (),
         )
 
     def _policy_of(self, backend: ClusterPlan, policy: TrafficPolicy) -> TrafficPolicy:

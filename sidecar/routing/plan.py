@@ -7,6 +7,7 @@ and cached by identity: an object that survives a push carries its metric childr
 from collections.abc import Callable
 from dataclasses import dataclass
 
+from sidecar.model.balancing import HashKey
 from sidecar.model.clusters import ClusterKey, Endpoint, Protocol, ServiceKey
 from sidecar.model.messages import RequestHead
 from sidecar.model.policies import TrafficPolicy
@@ -55,6 +56,8 @@ class RoutePlan:
         per_try_s: Time of one try when the route sets it (0: no limit); None: the policy's.
         filters: What the rule changes; None: nothing. A redirect answers before `backends` is looked at.
         backend_filters: The same for each of `backends`; empty when none of them has any.
+        sticky: Where the key is that chooses among several backends; None: chance does, or there is one only.
+        names: Of the backends, for that.
     """
 
     name: str
@@ -67,6 +70,8 @@ class RoutePlan:
     per_try_s: float | None
     filters: RuleFilters | None = None
     backend_filters: tuple[RuleFilters | None, ...] = ()
+    sticky: HashKey | None = None
+    names: tuple[bytes, ...] = ()
 
 
 @dataclass(frozen=True, slots=True, eq=False)

@@ -40,7 +40,7 @@ def parse_balancing(node: Node) -> Balancing:
     algorithm = got.maybe("algorithm", lambda field: field.choice(Algorithm), base.algorithm)
     made = Balancing(
         algorithm=algorithm,
-        hash_key=got.maybe("hash", _hash_key, base.hash_key),
+        hash_key=got.maybe("hash", parse_hash_key, base.hash_key),
         subset=got.maybe("subset", _subset, base.subset),
         zone=got.maybe("zone", lambda field: field.choice(ZoneRule), base.zone),
         slow_start_s=got.maybe("slowStart", lambda field: field.seconds(at_least=0.0), base.slow_start_s),
@@ -62,7 +62,8 @@ def _check_hash(got: Fields, node: Node, algorithm: Algorithm) -> None:
             node.at(name).complain_at_key(f"says nothing of {algorithm.value}: the key alone chooses the endpoint")
 
 
-def _hash_key(node: Node) -> HashKey:
+def parse_hash_key(node: Node) -> HashKey:
+    """Where a request's key is: exactly one of `header`, `cookie`, `source`, `path`."""
     got = node.fields(*(member.value for member in HashOf))
     given = [member for member in HashOf if member.value in got]
     if len(given) != 1:
@@ -105,7 +106,7 @@ def encode_balancing(balancing: Balancing) -> dict[str, Json]:
     made: dict[str, Json] = {"algorithm": balancing.algorithm.value, "panicPercent": balancing.panic_percent}
     key = balancing.hash_key
     if key is not None:
-        made["hash"] = {key.of.value: key.name or True}
+        made["hash"] = encode_hash_key(key)
     else:
         made["zone"] = balancing.zone.value
         made["slowStart"] = grammar.format_duration(balancing.slow_start_s)
@@ -113,3 +114,8 @@ def encode_balancing(balancing: Balancing) -> dict[str, Json]:
     if subset is not None:
         made["subset"] = {"labels": dict(subset.labels), "otherwise": subset.otherwise.value}
     return made
+
+
+def encode_hash_key(key: HashKey) -> dict[str, Json]:
+    """What `parse_hash_key` reads."""
+    return {key.of.value: key.name or True}

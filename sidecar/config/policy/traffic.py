@@ -6,7 +6,7 @@ writes each section; its checks across fields see to it that no part of a policy
 
 from sidecar.config.header import OWN_API, Metadata, document
 from sidecar.config.node import Fields, Json, Node
-from sidecar.config.policy.balancing import encode_balancing, parse_balancing
+from sidecar.config.policy.balancing import encode_balancing, encode_hash_key, parse_balancing, parse_hash_key
 from sidecar.config.policy.ejection import encode_ejection, parse_ejection
 from sidecar.config.policy.limits import encode_limits, parse_limits
 from sidecar.config.policy.retries import encode_retries, parse_retries
@@ -20,7 +20,7 @@ from sidecar.model.policies import (
 )
 from sidecar.model.routes import ROUTE_KINDS
 
-POLICY_FIELDS = ("timeouts", "retries", "balancing", "ejection", "limits", "mode")
+POLICY_FIELDS = ("timeouts", "retries", "balancing", "ejection", "limits", "stickySplit", "mode")
 
 
 def parse_traffic_policy(meta: Metadata, spec: Node) -> TrafficPolicyResource:
@@ -39,6 +39,7 @@ def policy_of(got: Fields) -> TrafficPolicy:
         balancing=got.maybe("balancing", parse_balancing, base.balancing),
         ejection=got.maybe("ejection", parse_ejection, base.ejection),
         limits=got.maybe("limits", parse_limits, base.limits),
+        sticky=got.maybe("stickySplit", parse_hash_key, base.sticky),
         mode=got.maybe("mode", lambda node: node.choice(Mode), base.mode),
     )
 
@@ -57,5 +58,6 @@ def encode_policy(policy: TrafficPolicy) -> dict[str, Json]:
         "balancing": encode_balancing(policy.balancing),
         "ejection": encode_ejection(policy.ejection),
         "limits": encode_limits(policy.limits),
+        **({} if policy.sticky is None else {"stickySplit": encode_hash_key(policy.sticky)}),
         "mode": policy.mode.value,
     }

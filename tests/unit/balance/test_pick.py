@@ -226,3 +226,11 @@ def test_the_largest_number_of_chance_stays_inside(weights: tuple[int, ...]) -> 
     live, lives = cluster([1, 1, 1])
     assert pick(lives, Algorithm.LEAST_REQUEST, live, Highest()) is lives[2]
     assert pick(lives, Algorithm.RANDOM, live, Highest()) is lives[2]
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_a_hundred_thousand_draws_of_a_split_are_within_what_chance_allows(seed: int) -> None:
+    """The binomial's 99.9 % bound of 90 to 10."""
+    rng, draws = Random(seed), 100_000
+    canary = sum(split((90, 100), rng) for _ in range(draws))
+    assert abs(canary - draws * 0.1) <= 3.29 * (draws * 0.1 * 0.9) ** 0.5

@@ -56,6 +56,7 @@ spec:
     max: 300s
     maxPercent: 34
   limits: {connections: 1024, pending: 256, requests: 1024}
+  stickySplit: {cookie: user}
   mode: shadow
 ---
 kind: AuthorizationPolicy
