@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.fuzz import corpus
 from tests.fuzz.guided import Guided, drive
 from tests.fuzz.targets import PLANTED, TARGETS
 
@@ -31,6 +32,24 @@ def test_a_planted_crash_is_found(tmp_path: Path) -> None:
     assert outcome.failure == "RuntimeError: planted"
     assert b"%2F" in outcome.input.upper()
     assert outcome.edges > 0
+
+
+def test_what_was_found_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(corpus, "FOLDER", tmp_path / "kept")
+    found = tmp_path / "found"
+    found.mkdir()
+    for number, data in enumerate((b"", b"b", b"a", b"\x00\n", b"l" * (corpus.INPUT_MAX_BYTES + 1))):
+        (found / str(number)).write_bytes(data)
+
+    corpus.keep("t", found)
+    assert corpus.kept("t") == [b"a", b"b", b"\x00\n"]
+    for number in range(corpus.INPUTS_MAX + 10):
+        (found / str(number)).write_bytes(b"%04d" % number)
+    corpus.keep("t", found)
+
+    assert len(corpus.kept("t")) == corpus.INPUTS_MAX
+    assert corpus.kept("t")[:3] == [b"a", b"b", b"\x00\n"]
+    assert corpus.kept("other") == []
 
 
 def test_the_long_run_says_what_each_target_took() -> None:
