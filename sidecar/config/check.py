@@ -9,6 +9,7 @@ from difflib import get_close_matches
 
 from sidecar.config.grammar import shown
 from sidecar.config.idle_routes import warn_of_idle_routes
+from sidecar.config.lint import warn_of_contradictions
 from sidecar.config.node import Node
 from sidecar.config.problems import Problems
 from sidecar.config.resources import Parsed
@@ -42,6 +43,7 @@ def check_references(
             check.targets(parsed.node, body.namespace, body.targets)
             check.callers(parsed.node, body)
     warn_of_idle_routes(documents, problems)
+    warn_of_contradictions(documents, problems)
     check.workloads()
     check.one_of_each()
 

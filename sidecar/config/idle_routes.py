@@ -31,7 +31,7 @@ def warn_of_idle_routes(documents: Sequence[Parsed], problems: Problems) -> None
         if isinstance(parsed.body, AnyRoute):
             for service in {parent.service for parent in parsed.body.parents}:
                 attached.setdefault((service, parsed.body.kind), []).append(parsed.body)
-    spoken = _spoken(documents)
+    spoken = spoken_of(documents)
     for parsed in documents:
         if isinstance(parsed.body, AnyRoute):
             for index, parent in enumerate(parsed.body.parents):
@@ -43,7 +43,7 @@ def warn_of_idle_routes(documents: Sequence[Parsed], problems: Problems) -> None
                     problems.warn(parsed.node.at("spec", "parentRefs", index).problem(why))
 
 
-def _spoken(documents: Iterable[Parsed]) -> dict[ServiceKey, Spoken]:
+def spoken_of(documents: Iterable[Parsed]) -> dict[ServiceKey, Spoken]:
     """What is spoken on the ports of services; a Service document alone decides for its service."""
     by_workloads: dict[ServiceKey, dict[int, Protocol]] = {}
     declared: dict[ServiceKey, Spoken] = {}
