@@ -23,7 +23,7 @@ from sidecar.control import messages
 from sidecar.control.push import Push
 from sidecar.control.wire import FrameReader, WireError, encode
 from sidecar.errors import ConfigError, ProxyError
-from tests.fuzz import hpack_input
+from tests.fuzz import h2_agree, hpack_input
 from tests.fuzz.test_codec_bytes import ASKED, REQUESTS, RESPONSES, WORDS, same
 from tests.recorded import corpus
 from tests.recorded.corpus import recorded
@@ -220,6 +220,8 @@ TARGETS = {
     "h2-client": Target(h2_client, lambda: (settings(), *_of(corpus.H2_SERVERS)())),
     "h2-lean-server": Target(partial(h2_server, codecs=LEAN), _of(corpus.H2_CLIENTS)),
     "h2-lean-client": Target(partial(h2_client, codecs=LEAN), lambda: (settings(), *_of(corpus.H2_SERVERS)())),
+    "h2-agree-server": Target(h2_agree.server, _of(corpus.H2_CLIENTS), minutes=5),
+    "h2-agree-client": Target(h2_agree.client, lambda: (settings(), *_of(corpus.H2_SERVERS)()), minutes=5),
     "hpack": Target(hpack_input.play, hpack_input.seeds, minutes=10),
     "client-hello": Target(hello, _of(corpus.HELLOS)),
     "sniff": Target(sniff, _of(corpus.REQUESTS, corpus.H2_CLIENTS, corpus.HELLOS)),

@@ -29,7 +29,10 @@ from sidecar.model.routes import BackendRef, HttpRoute, ParentRef, RouteRule
 from sidecar.model.snapshot import Resource, Snapshot
 from tests.support import needs, pki
 from tests.support.grpc_calls import GrpcPeer, grpc_peer
+from tests.support.http2_codecs import Codecs
 from tests.support.planes import Plane, inbound_bootstrap, outbound_bootstrap, running
+
+HTTP2_CODECS = True  # each test runs with both
 
 ORDERS = ServiceKey("shop", "orders")
 ORDERS_ID = "spiffe://mesh.local/ns/shop/sa/orders"
@@ -238,17 +241,20 @@ def trying_again(*on: str, attempts: int = 2) -> TrafficPolicy:
 
 
 @both_ways
-async def test_a_named_status_is_tried_again_though_it_is_a_post(peer: GrpcPeer, way: str) -> None:
+async def test_a_named_status_is_tried_again_though_it_is_a_post(
+    peer: GrpcPeer, way: str, http2_served_by: Codecs
+) -> None:
+    asked = f"UNAVAILABLE 1 {way}-{http2_served_by.name}-named"
     servers = await peer.serve("a"), await peer.serve("b")
     async with mesh(way, *servers, policy=trying_again("grpc-unavailable")) as world:
-        result = await peer.call(world.address, "Flaky", f"UNAVAILABLE 1 {way}-named")
-        assert (result.code, result.messages) == ("OK", [f"UNAVAILABLE 1 {way}-named"])
+        result = await peer.call(world.address, "Flaky", asked)
+        assert (result.code, result.messages) == ("OK", [asked])
         seen = await peer.seen()
         assert sorted(one["server"] for one in seen) == ["a", "b"]
         await _settled(world, 1)
         assert (world.calling.told.done[0].attempts, world.calling.told.done[0].grpc_status) == (2, "0")
 
-        other = await peer.call(world.address, "Flaky", f"INTERNAL 1 {way}-other")
+        other = await peer.call(world.address, "Flaky", f"INTERNAL 1 {way}-{http2_served_by.name}-other")
         assert other.code == "INTERNAL"  # not named
 
 

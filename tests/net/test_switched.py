@@ -21,6 +21,8 @@ from sidecar.model.clusters import Protocol
 from tests.support import tunnels
 from tests.support.tunnels import PORT, mesh, tcp_server, told
 
+HTTP2_CODECS = True  # each test runs with both
+
 both_ways = pytest.mark.parametrize("way", ["plain", "mesh"])
 CONNECT = b"CONNECT orders.shop:8080 HTTP/1.1\r\nHost: orders.shop:8080\r\n\r\n"
 UPGRADE = b"GET /chat HTTP/1.1\r\nHost: orders\r\nConnection: Upgrade\r\nUpgrade: echo\r\n\r\n"

@@ -16,6 +16,8 @@ from sidecar.proxy.shared import MAX_TUNNELS
 from tests.support import tunnels
 from tests.support.tunnels import ORDERS, PORT, everything, is_cut, mesh, nobody, tcp_server, told
 
+HTTP2_CODECS = True  # each test runs with both
+
 both_ways = pytest.mark.parametrize("way", ["plain", "mesh"])
 TWENTY_MB = 20_000_000
 
