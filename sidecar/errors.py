@@ -44,6 +44,10 @@ class Fault:
         """The same row with a sentence that names this case's peers, limits and values."""
         return replace(self, sentence=sentence)
 
+    def answering(self, status: int) -> "Fault":
+        """The same row with another status."""
+        return replace(self, status=status)
+
 
 def _bad_request(status: int, sentence: str, limit: str = "") -> Fault:
     return Fault("DPE", Side.CLIENT, status, True, sentence, limit)
@@ -61,6 +65,7 @@ UPSTREAM_CUT_OFF = Fault(
     "UR", Side.UPSTREAM, 503, True, "the endpoint ended the connection before it looked at the stream", cut_off=True
 )
 UPSTREAM_PROTOCOL = Fault("UPE", Side.UPSTREAM, 502, False, "the endpoint's answer was not valid HTTP")
+INJECTED = Fault("FI", Side.UPSTREAM, 503, False, "the answer was injected: the policy has faults")
 REQUEST_TIMEOUT = Fault("UT", Side.SELF, 504, False, "the service did not answer in time")
 TRY_TIMEOUT = Fault("UT", Side.SELF, 504, False, "the endpoint did not answer within the time of one try")
 TUNNEL_IDLE = Fault("SI", Side.SELF, 504, False, "nothing moved through the tunnel for too long", "tunnelIdle")

@@ -153,6 +153,12 @@ FIELDS: tuple[Field, ...] = (
     Field("limits.pending", "requests that wait for a connection", "a quarter of the connections", flag="UO"),
     Field("limits.requests", "requests under way to a service, per worker", "Envoy's", flag="UO"),
     Field(
+        "faults",
+        "on purpose: delay, abort (a status), reset; for percent of tries, the first tries, headers, callers",
+        "nobody wants them unasked",
+        flag="FI",
+    ),
+    Field(
         "stickySplit.header",
         "a header's value decides the backend of a route that has several",
         "chance has no memory, and costs nothing",

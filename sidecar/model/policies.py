@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from sidecar.model.balancing import DEFAULT_BALANCING, Balancing, HashKey
 from sidecar.model.clusters import ServiceKey
+from sidecar.model.faults import InjectedFault
 
 
 class Mode(StrEnum):
@@ -137,6 +138,7 @@ class TrafficPolicy:
     ejection: Ejection = field(default_factory=Ejection)
     limits: Limits = field(default_factory=Limits)
     sticky: HashKey | None = None
+    faults: tuple[InjectedFault, ...] = ()
     mode: Mode = Mode.ENFORCE
 
 

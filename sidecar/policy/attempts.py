@@ -242,8 +242,9 @@ def outcome(exchange: Exchange, result: Failure | None, now_s: float, rng: Rando
         return
     _record(exchange, live, result, now_s, rng)
     exchange.last = result
-    if result.fault is None and not retry.can_be_wanted(result, exchange.policy.retries):
-        exchange.over = _FORWARD  # a plain 500 counts against the endpoint, but nobody asks for it again
+    if result.answered and not retry.can_be_wanted(result, exchange.policy.retries):
+        # A plain 500 counts against the endpoint, but nobody asks for it again.
+        exchange.over = _FORWARD if result.fault is None else Answer(result.fault, None)
         return
     verdict = retry.worth_another_try(
         result,
@@ -308,7 +309,7 @@ def _observe(exchange: Exchange, live: EndpointLive, ok: bool, now_s: float) -> 
 
 
 def _kind(result: Failure) -> outlier.Kind:
-    if result.fault is not None:
+    if result.fault is not None and not result.answered:
         return outlier.Kind.CONNECT if result.fault.flag == CONNECT_FAILED.flag else outlier.Kind.GATEWAY
     if result.grpc_status is not None:
         return outlier.Kind.GATEWAY if result.grpc_status == UNAVAILABLE else outlier.Kind.OTHER
@@ -327,7 +328,7 @@ def _blames_nobody(result: Failure | None) -> bool:
 
 def _blameless(result: Failure) -> bool:
     """True for an answer that a policy may want tried elsewhere, but that an endpoint in order gives too."""
-    if result.fault is not None:
+    if not result.answered:
         return False
     if result.grpc_status is None:
         return result.status is not None and result.status < 500

@@ -23,7 +23,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from random import Random
 
-from sidecar.errors import Fault
+from sidecar.errors import INJECTED, Fault
 from sidecar.model.messages import ResponseHead
 from sidecar.model.policies import Retries, RetryOn
 
@@ -77,6 +77,11 @@ class Failure:
     grpc_status: int | None = None
     named: bool = False
     retry_after_s: float | None = None
+
+    @property
+    def answered(self) -> bool:
+        """The endpoint answered, or somebody in its place (policy/faults.py): `status` says how."""
+        return self.fault is None or self.fault.flag == INJECTED.flag
 
 
 def names(policy: Retries, head: ResponseHead) -> bool:
@@ -169,7 +174,7 @@ def conditions(failure: Failure) -> frozenset[RetryOn]:
     caller would see as UNAVAILABLE is covered by `grpc-unavailable`, however it came about.
     """
     fault = failure.fault
-    if fault is None:
+    if fault is None or failure.answered:
         return _of_answer(failure)
     if fault.flag in ("UC", "UR"):
         found = _REFUSED if fault.upstream_untouched else _RESET_UNTOUCHED if failure.untouched else _RESET

@@ -35,7 +35,7 @@ def describe(record: HandOver, peer: Peer, side: Side, worker: Worker) -> Reques
         cluster=record.cluster.key if record.cluster is not None else None,
         endpoint=record.endpoint,
         status=record.status,
-        flags=fault.flag if fault is not None else "-",
+        flags=_flags(record),
         details=fault.sentence if fault is not None else "",
         attempts=exchange.attempt if exchange is not None else 0,
         tried=tuple(live.endpoint.id for live in exchange.tried) if exchange is not None else (),
@@ -54,3 +54,10 @@ def describe(record: HandOver, peer: Peer, side: Side, worker: Worker) -> Reques
         tcp_told=record.tcp_told,
         config_version=record.snapshot.version,
     )
+
+
+def _flags(record: HandOver) -> str:
+    flags = [record.fault.flag] if record.fault is not None else []
+    if record.injected:
+        flags.append(record.injected)
+    return ",".join(flags) or "-"

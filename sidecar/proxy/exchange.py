@@ -16,10 +16,21 @@ import trio
 
 from sidecar.balance.balancer import balancer_of
 from sidecar.codec.events import Head, Interim, Tunnel
-from sidecar.errors import BROKEN_OFF, CLIENT_GONE, INVALID_BACKEND, NO_ROUTE, RETRY_LIMIT, Fault, ProxyError
+from sidecar.errors import (
+    BROKEN_OFF,
+    CLIENT_GONE,
+    INVALID_BACKEND,
+    NO_ROUTE,
+    REQUEST_TIMEOUT,
+    RETRY_LIMIT,
+    TRY_TIMEOUT,
+    Fault,
+    ProxyError,
+)
 from sidecar.errors import Side as Blame
+from sidecar.model.clusters import ServiceKey
 from sidecar.model.messages import ResponseHead
-from sidecar.policy import attempts, grpc
+from sidecar.policy import attempts, faults, grpc
 from sidecar.policy.attempts import Answer, Try, Wait
 from sidecar.policy.retry import Failure, GiveUp
 from sidecar.proxy.affinity import request_hash, share
@@ -307,6 +318,8 @@ class _Run:
         refused, record.refused = record.refused, None
         if refused is not None:
             raise refused
+        if exchange.policy.faults:
+            await self._meet_faults(exchange)
         pool, whose = self.side.pool, (exchange.cluster, record.endpoint, exchange.policy, wire)
         lease = pool.lease_now(*whose)
         if lease is None:
@@ -325,6 +338,26 @@ class _Run:
         if nursery is not None and self.upload is not None and not record.body_complete:
             nursery.start_soon(self.upload.pump, lease)
         return lease
+
+    async def _meet_faults(self, exchange: attempts.Exchange) -> None:
+        """What somebody asked to be done to tries; see policy/faults.py."""
+        record, worker, node = self.record, self.worker, self.worker.node
+        caller = ServiceKey(node.namespace, node.service)
+        met = faults.injection(exchange.policy.faults, record.head, caller, exchange.attempt, worker.rng)
+        if met is None:
+            return
+        if met.delay_s:
+            record.injected = faults.DELAYED
+            try:
+                await self.patience.bounded(partial(trio.sleep, met.delay_s))
+            except Interrupted:
+                if self.patience.ended:
+                    raise
+                over = record.ends_at_s is not None and worker.now() >= record.ends_at_s
+                raise ProxyError(REQUEST_TIMEOUT if over else TRY_TIMEOUT) from None  # a slow endpoint, it would seem
+        if met.fault is not None:
+            record.injected = faults.FAILED if met.fault.flag != faults.FAILED else ""
+            raise ProxyError(met.fault)
 
     def _tell_ejected(self) -> None:
         exchange = self.record.exchange

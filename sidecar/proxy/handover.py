@@ -56,6 +56,7 @@ class HandOver:
         step: What the machine said and nobody has done yet; with `lease`, the try that was written.
         why_left: Why the fast path gave the request away; "" when it never had it.
         fault: What ended the request, if something did.
+        injected: The flag of a fault that a policy asked for (policy/faults.py), where `fault` does not tell it; or "".
     """
 
     __slots__ = (
@@ -72,6 +73,7 @@ class HandOver:
         "grpc",
         "grpc_told",
         "head",
+        "injected",
         "lease",
         "outgoing",
         "principal",
@@ -100,6 +102,7 @@ class HandOver:
         self.head = head
         self.started_s = started_s
         self.body_seen = b""
+        self.injected = ""
         self.body_complete = body_complete
         self.route: RoutePlan | None = None
         self.cluster: ClusterPlan | None = None

@@ -9,6 +9,7 @@ from sidecar.errors import (
     CONNECT_FAILED,
     CONNECT_TIMEOUT,
     DENIED,
+    INJECTED,
     QUEUE_TIMEOUT,
     REQUEST_TIMEOUT,
     TRY_TIMEOUT,
@@ -39,7 +40,12 @@ def judged(record: HandOver, answer: ResponseHead) -> Failure | None:
 
 def failed(record: HandOver, fault: Fault, *, untouched: bool) -> Failure:
     """A try that ended without an answer."""
-    return grpc.failure_of(fault, untouched=untouched) if record.grpc else Failure(fault, None, untouched)
+    if record.grpc:
+        return grpc.failure_of(fault, untouched=untouched)
+    if fault.flag == INJECTED.flag:
+        assert record.exchange is not None
+        return Failure(fault, fault.status, untouched, named=fault.status in record.exchange.policy.retries.statuses)
+    return Failure(fault, None, untouched)
 
 
 def timed_out(record: HandOver, pool: Pool, now_s: float) -> Fault:

@@ -181,7 +181,7 @@ class Worker:
     def ways_of(self, plan: RoutePlan, registry: LiveRegistry) -> tuple[Way, ...]:
         """Where plain requests of a rule go, looked up once per snapshot; empty for a rule that is not plain."""
         ways: tuple[Way, ...] = ()
-        if plan.filters is None and not plan.backend_filters and not any(map(_reads_answers, plan.policies)):
+        if plan.filters is None and not plan.backend_filters and all(map(_is_plain, plan.policies)):
             backends = zip(plan.backends, plan.policies, strict=True)
             ways = tuple(Way(cluster, policy, registry, self.node.zone) for cluster, policy in backends)
         if len(self.ways) >= MAX_WAYS:
@@ -282,9 +282,9 @@ class Worker:
             lane.part()
 
 
-def _reads_answers(policy: TrafficPolicy) -> bool:
-    """Whether answers are judged that look good to everybody else: the full path does that."""
-    return policy.retries.reads_answers
+def _is_plain(policy: TrafficPolicy) -> bool:
+    """False for what only the full path does: judging answers that look good to everybody else, injecting faults."""
+    return not policy.retries.reads_answers and not policy.faults
 
 
 def _targeting(snapshot: Snapshot, service: ServiceKey) -> tuple[AuthorizationPolicy, ...]:

@@ -202,7 +202,7 @@ class _Maker:
         key = id(backend), id(policy)
         merged = self._merged.get(key)
         if merged is None:
-            merged = replace(backend.policy, timeouts=policy.timeouts, retries=policy.retries)
+            merged = replace(backend.policy, timeouts=policy.timeouts, retries=policy.retries, faults=policy.faults)
             self._merged[key] = merged
         return merged
 

@@ -1,15 +1,12 @@
 """`retries` of a TrafficPolicy; document <-> model."""
 
-import re
-
 from sidecar.config import grammar
 from sidecar.config.node import Json, Node
+from sidecar.config.policy.headers import encode_headers, few, parse_headers
 from sidecar.config.policy.span import base_below_max, encode_span
 from sidecar.model.policies import Backoff, BudgetPolicy, Retries, RetryOn
 
 MAX_ATTEMPTS = 10  # more is a storm, not a retry; the budget would stop it anyway
-_HEADER_NAME = re.compile(r"[A-Za-z0-9_-]{1,64}")
-MAX_NAMED = 16  # statuses, and fields: looked through for each answer
 MAX_REPLAY_BYTES = 1_048_576  # kept for every request under way
 
 
@@ -20,7 +17,7 @@ def parse_retries(node: Node) -> Retries:
         attempts=got.maybe("attempts", lambda field: field.integer(0, MAX_ATTEMPTS), base.attempts),
         on=got.maybe("on", _retry_on, base.on),
         statuses=got.maybe("statuses", _statuses, base.statuses),
-        headers=got.maybe("headers", _headers, base.headers),
+        headers=got.maybe("headers", parse_headers, base.headers),
         backoff=got.maybe("backoff", _backoff, base.backoff),
         budget=got.maybe("budget", _budget, base.budget),
         max_body_bytes=got.maybe(
@@ -34,30 +31,7 @@ def _retry_on(node: Node) -> frozenset[RetryOn]:
 
 
 def _statuses(node: Node) -> frozenset[int]:
-    return frozenset(item.integer(400, 599) for item in _few(node))
-
-
-def _headers(node: Node) -> tuple[tuple[str, str | None], ...]:
-    return tuple(_header(item) for item in _few(node))
-
-
-def _header(node: Node) -> tuple[str, str | None]:
-    got = node.fields("name", "value")
-    name = got.need("name", "the field of an answer").parsed(_header_name, "x", 64)
-    return name.lower(), got.maybe("value", lambda field: field.text(256), None)
-
-
-def _header_name(text: str) -> str:
-    if not _HEADER_NAME.fullmatch(text):
-        raise ValueError(f"{grammar.shown(text)} is not a header name such as x-try-again")
-    return text
-
-
-def _few(node: Node) -> list[Node]:
-    items = node.items()
-    if len(items) > MAX_NAMED:
-        node.complain(f"has {len(items)} members; at most {MAX_NAMED} are allowed")
-    return items
+    return frozenset(item.integer(400, 599) for item in few(node))
 
 
 def _backoff(node: Node) -> Backoff:
@@ -84,7 +58,7 @@ def encode_retries(retries: Retries) -> dict[str, Json]:
         "attempts": retries.attempts,
         "on": [*sorted(failure.value for failure in retries.on)],
         "statuses": [*sorted(retries.statuses)],
-        "headers": [{"name": name, **({} if value is None else {"value": value})} for name, value in retries.headers],
+        "headers": encode_headers(retries.headers),
         "backoff": encode_span(retries.backoff.base_s, retries.backoff.max_s),
         "budget": {
             "percent": retries.budget.percent,

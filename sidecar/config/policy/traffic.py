@@ -8,6 +8,7 @@ from sidecar.config.header import OWN_API, Metadata, document
 from sidecar.config.node import Fields, Json, Node
 from sidecar.config.policy.balancing import encode_balancing, encode_hash_key, parse_balancing, parse_hash_key
 from sidecar.config.policy.ejection import encode_ejection, parse_ejection
+from sidecar.config.policy.faults import encode_faults, parse_faults
 from sidecar.config.policy.limits import encode_limits, parse_limits
 from sidecar.config.policy.retries import encode_retries, parse_retries
 from sidecar.config.policy.timeouts import encode_timeouts, parse_timeouts
@@ -20,7 +21,7 @@ from sidecar.model.policies import (
 )
 from sidecar.model.routes import ROUTE_KINDS
 
-POLICY_FIELDS = ("timeouts", "retries", "balancing", "ejection", "limits", "stickySplit", "mode")
+POLICY_FIELDS = ("timeouts", "retries", "balancing", "ejection", "limits", "stickySplit", "faults", "mode")
 
 
 def parse_traffic_policy(meta: Metadata, spec: Node) -> TrafficPolicyResource:
@@ -40,6 +41,7 @@ def policy_of(got: Fields) -> TrafficPolicy:
         ejection=got.maybe("ejection", parse_ejection, base.ejection),
         limits=got.maybe("limits", parse_limits, base.limits),
         sticky=got.maybe("stickySplit", parse_hash_key, base.sticky),
+        faults=got.maybe("faults", parse_faults, base.faults),
         mode=got.maybe("mode", lambda node: node.choice(Mode), base.mode),
     )
 
@@ -59,5 +61,6 @@ def encode_policy(policy: TrafficPolicy) -> dict[str, Json]:
         "ejection": encode_ejection(policy.ejection),
         "limits": encode_limits(policy.limits),
         **({} if policy.sticky is None else {"stickySplit": encode_hash_key(policy.sticky)}),
+        **({"faults": encode_faults(policy.faults)} if policy.faults else {}),
         "mode": policy.mode.value,
     }

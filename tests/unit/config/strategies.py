@@ -28,6 +28,7 @@ from sidecar.model.clusters import (
     ServicePort,
     Workload,
 )
+from sidecar.model.faults import InjectedFault
 from sidecar.model.mesh import MeshPolicy
 from sidecar.model.policies import (
     AllowRule,
@@ -39,6 +40,7 @@ from sidecar.model.policies import (
     Mode,
     Retries,
     RetryOn,
+    SuccessRatio,
     TargetRef,
     Timeouts,
     TrafficPolicy,
@@ -76,6 +78,12 @@ subdomains = st.lists(labels, min_size=1, max_size=3).map(".".join)
 label_values = st.from_regex(r"([A-Za-z0-9]([-A-Za-z0-9_.]{0,20}[A-Za-z0-9])?)?", fullmatch=True)
 ports = st.integers(1, 65_535)
 milliseconds = st.integers(1, 10**9).map(lambda ms: ms / 1000)
+conditions = st.lists(
+    st.tuples(
+        st.from_regex(r"[a-z0-9_-]{1,12}", fullmatch=True), st.none() | st.from_regex(r"[!-~]{1,8}", fullmatch=True)
+    ),
+    max_size=3,
+).map(tuple)
 hosts = st.one_of(st.ip_addresses().map(str), labels.map(lambda label: f"{label}.example"))
 services = st.builds(ServiceKey, labels, labels)
 spiffe_ids = st.builds("spiffe://mesh.local/ns/{}/sa/{}".format, labels, labels)
@@ -298,6 +306,8 @@ def traffic_policies(draw: st.DrawFn) -> TrafficPolicy:
         retries=Retries(
             attempts=draw(st.integers(0, 10)),
             on=draw(st.frozensets(st.sampled_from(RetryOn))),
+            statuses=draw(st.frozensets(st.integers(400, 599), max_size=16)),
+            headers=draw(conditions),
             backoff=Backoff(base_s=backoff[0], max_s=backoff[1]),
             budget=BudgetPolicy(
                 percent=draw(st.integers(0, 10_000)) / 100,
@@ -309,6 +319,13 @@ def traffic_policies(draw: st.DrawFn) -> TrafficPolicy:
         balancing=draw(balancings()),
         ejection=Ejection(
             consecutive_failures=draw(st.integers(1, 1000)),
+            gateway_failures=draw(st.integers(0, 1000)),
+            connect_failures=draw(st.integers(0, 1000)),
+            success=SuccessRatio(
+                at_least_percent=draw(st.integers(0, 100)),
+                interval_s=draw(st.integers(1000, 100_000)) / 1000,
+                min_requests=draw(st.integers(1, 10_000)),
+            ),
             base_s=ejection[0],
             max_s=ejection[1],
             max_percent=draw(st.integers(0, 100)),
@@ -318,7 +335,25 @@ def traffic_policies(draw: st.DrawFn) -> TrafficPolicy:
             pending=draw(st.integers(0, 10**6)),
             requests=draw(st.integers(1, 10**6)),
         ),
+        sticky=draw(st.one_of(st.none(), hash_keys)),
+        faults=tuple(draw(st.lists(faults(), max_size=3))),
         mode=draw(st.sampled_from(Mode)),
+    )
+
+
+@st.composite
+def faults(draw: st.DrawFn) -> InjectedFault:
+    """What does something, and no two things that exclude each other."""
+    status = draw(st.one_of(st.just(0), st.integers(400, 599)))
+    delay_s = draw(st.one_of(st.just(0.0), milliseconds))
+    return InjectedFault(
+        percent=draw(st.integers(0, 1000)) / 10,
+        tries=draw(st.integers(0, 100)),
+        headers=draw(conditions),
+        callers=draw(st.frozensets(st.builds(ServiceKey, labels, labels), max_size=3)),
+        delay_s=delay_s,
+        status=status,
+        reset=not status and (draw(st.booleans()) or not delay_s),
     )
 
 

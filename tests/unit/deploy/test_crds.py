@@ -57,6 +57,9 @@ spec:
     maxPercent: 34
   limits: {connections: 1024, pending: 256, requests: 1024}
   stickySplit: {cookie: user}
+  faults:
+  - {percent: 10, tries: 1, headers: [{name: X-Test, value: "1"}], callers: [frontend.shop], delay: 200ms, abort: 503}
+  - {reset: true}
   mode: shadow
 ---
 kind: AuthorizationPolicy
