@@ -149,6 +149,12 @@ PROOFS: tuple[Run, ...] = (
         "tests.sim.schedules:prove",
         "10,000 schedules of 500 requests; 4 minutes",
     ),
+    Whole(
+        "retry-storm",
+        "a service that fails gets no more than the budget lets through, and what may not be repeated reaches it once",
+        "tests.storm.run:prove",
+        "4 storms of 10 s, 50,000 requests under random resets, on both paths; 3 minutes",
+    ),
     InParts(
         "agreement",
         "the simulator says of a scenario what real sidecars, sockets and time do",
