@@ -40,6 +40,7 @@ _BITS = (
 )
 _EOS = 256
 _DEFLATE_MAX_BITS = 15
+_WINDOW_BITS = 9  # the least there is: nothing in these blocks refers to what came before
 _PADDING_MAX_BITS = 7
 
 
@@ -88,7 +89,7 @@ def _deflate_head() -> bytes:
 
 
 def _primed() -> "zlib._Decompress":
-    inflater = zlib.decompressobj(-_DEFLATE_MAX_BITS)
+    inflater = zlib.decompressobj(-_WINDOW_BITS)  # negative: without the head of a file
     inflater.decompress(_deflate_head())
     return inflater
 
