@@ -257,12 +257,13 @@ class LeanMux(Control):
         if number in self._late:
             if ended:
                 del self._late[number]
+        elif self._was_skipped(number):
+            self._wrong(breaches.SKIPPED_STREAM, events)
         elif number in self._resets or (stream is not None and stream.state != CLOSED):
             self._put_reset(number, Code.STREAM_CLOSED)
             self._after_end(number, stream, events)
         else:
-            skipped = self._was_skipped(number)
-            self._wrong(breaches.SKIPPED_STREAM if skipped else breaches.CLOSED_STREAM, events)
+            self._wrong(breaches.CLOSED_STREAM, events)
 
 
 def _depends_on(payload: bytes, end: int) -> int:

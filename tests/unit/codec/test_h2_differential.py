@@ -92,6 +92,11 @@ class Step:
         frames: Any = side["frames"]
         return {code for name, _, code, *_ in frames if name == "GoAway"}
 
+    def without_last(self, side: dict[str, object]) -> dict[str, object]:
+        """All but the last stream of a GOAWAY."""
+        frames: Any = side["frames"]
+        return {**side, "frames": [(name, number, code, *more) for name, number, code, _, *more in frames]}
+
     def has(self, kind: int, *, where: Callable[[Cut], bool] = lambda _: True) -> bool:
         """Whether such a frame was among those given."""
         return any(one.kind == kind and where(one) for one in self.frames)
@@ -142,6 +147,8 @@ DIFFERENCES = (
     Difference("5.1", "what comes on a stream that we have reset costs that stream; python-h2 takes some for ended",
                lambda step: step.reference["over"] is True and step.codes(step.reference) == {5}
                and step.has(HEADERS, where=lambda one: one.stream in step.broken)),
+    Difference("6.8", "GOAWAY names the last stream that we may have acted on; python-h2's the last one that came",
+               lambda step: _both_over(step) and step.without_last(step.lean) == step.without_last(step.reference)),
     Difference("6.9", "the reserved bit of WINDOW_UPDATE means nothing; python-h2 takes it for a part of the number",
                lambda step: step.reference["over"] is True and step.lean["over"] is False
                and step.has(WINDOW_UPDATE, where=lambda one: one.size == 4 and one.payload[0] >= 0x80)),
