@@ -133,7 +133,7 @@ class _Call:
         """A try has ended."""
         caller, exchange, now_s = self.caller, self.exchange, self.caller.timeline.now_s
         self.status = status
-        attempts.outcome(exchange, failure, now_s, caller.rng)
+        attempts.outcome(exchange, failure, now_s, caller.rng, shed=status == attempts.SHED_STATUS)
         caller.record.on_try(Tried(caller.name, server.name, began_s, now_s - began_s, failure is None))
         if exchange.over is None:
             caller.record.on_retry(exchange, now_s)
