@@ -36,6 +36,7 @@ FORWARDED = frozenset((FORWARDED_FOR, FORWARDED_PROTO))
 _OURS = frozenset((DEADLINE_HEADER, b"traceparent", b"tracestate")) | NOT_FROM_CLIENTS
 
 
+_SCHEME = (b":scheme", b"http")  # whatever carries the connection: where TLS ends is the mesh's business
 _NOTHING: frozenset[bytes] = frozenset()
 
 
@@ -61,6 +62,30 @@ def forwarded_request(head: RequestHead, own: Fields, replaced: frozenset[bytes]
         chunked=head.chunked,
         upgrade=head.upgrade,
     )
+
+
+def streamed_request(head: RequestHead, own: Fields, replaced: frozenset[bytes] = _NOTHING) -> Fields:
+    """`forwarded_request` from HTTP/2 to HTTP/2, as the header list to be written; `own` in lower case.
+
+    Whatever read `head` has refused what connects hops, and fields that no head may have.
+    """
+    drop = _OURS | replaced if replaced else _OURS
+    fields = [
+        (b":method", head.method),
+        _SCHEME,
+        (b":path", head.target),
+        (b":authority", head.authority),
+    ]
+    fields += [field for field in head.fields if field[0] not in drop]
+    fields += own
+    return fields
+
+
+def streamed_response(head: ResponseHead) -> Fields:
+    """`forwarded_response` from HTTP/2 to HTTP/2, as the header list to be written."""
+    fields = [(b":status", b"%d" % head.status)]
+    fields += [field for field in head.fields if field[0] != UNTOUCHED]
+    return fields
 
 
 _NEAR = ("127.", "[::1]", "unix", "memory")

@@ -248,7 +248,7 @@ class FastPath(FastRequest):
                 self._hand_over("answer-body")
                 return
         now_s = worker.now()
-        attempts.outcome(exchange, None, now_s, worker.rng, shed=answer.status == attempts.SHED_STATUS)
+        attempts.outcome(exchange, None, now_s, worker.rng)
         if self._span is not None:
             close_span(self._span, now_s, None, None)
             self._span.status = answer.status
@@ -359,7 +359,9 @@ class FastPath(FastRequest):
         connection.user = None
         self._pool.give_back(exchange.cluster, connection, now_s, reusable=self._reusable)
         try:
-            self._tell(exchange, connection, now_s)
+            endpoint = connection.stream.peer.principal
+            key = (self._plan, exchange.current, self._status, self._peer.principal or endpoint)
+            self._tell(exchange, endpoint, now_s, key)
         finally:
             attempts.finish(exchange)
         worker.fast_requests[0] += 1

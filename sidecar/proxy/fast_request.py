@@ -11,11 +11,9 @@ from sidecar.policy import attempts
 from sidecar.policy.attempts import Try
 from sidecar.policy.deadline import DEADLINE_HEADER
 from sidecar.proxy.affinity import request_hash, share
-from sidecar.proxy.edits import REQUEST_ID
 from sidecar.proxy.fast_state import FastState, Over, Phase
 from sidecar.proxy.upstream import UpstreamConnection
 from sidecar.proxy.way import Way
-from sidecar.telemetry import trace
 from sidecar.transport.stream import Stream, StreamBroken
 
 BODY_MAX_BYTES = 65_536  # of a request, waited for here; a larger one streams on the full path
@@ -183,7 +181,7 @@ class FastRequest(FastState):
             exchange.key = request_hash(where, head, self._peer)
         if len(self._body) > way.max_body_bytes:
             exchange.replayable = False
-        self._identify(noted)
+        self._identify(noted.get)
         step = self._step = attempts.next_step(exchange, now_s, worker.rng)
         if not isinstance(step, Try):
             self._hand_over("no-try")
@@ -238,22 +236,6 @@ class FastRequest(FastState):
         """Give a request to the full path as it came."""
         self._data = self._head.raw + self._framed + self._data
         self._go(None, why, None)
-
-    def _identify(self, noted: dict[bytes, bytes]) -> None:
-        """Which trace it belongs to, and its id. A trace that nobody records costs its header and nothing else."""
-        worker = self._worker
-        given, request_id = noted.get(b"traceparent"), noted.get(REQUEST_ID)
-        self._trace = self._sent = None
-        if given is not None:
-            if b"tracestate" not in noted:
-                self._sent = trace.pass_on_unsampled(given, worker.rng)
-        elif not worker.sample and b"b3" not in noted:
-            self._sent, drawn = trace.begin_unsampled(worker.rng)
-            request_id = request_id or drawn
-        self._request_id = request_id or b"%032x" % worker.rng.getrandbits(128)
-        if self._sent is None:
-            self._trace = trace.begin(given, noted.get(b"tracestate"), noted.get(b"b3"), worker.sample, worker.rng)
-            self._span_id = trace.new_span_id(worker.rng)
 
     def _send(self, step: Try, connection: UpstreamConnection, now_s: float) -> None:
         """Write it to a connection that is at rest. For the subclass, which hears the answer too."""

@@ -16,21 +16,19 @@ from sidecar.codec.chunks import ChunkedBody
 from sidecar.codec.h1_client import H1Client
 from sidecar.codec.plain_head import PlainRequest
 from sidecar.errors import BROKEN_OFF, CLIENT_STUCK, Fault, ProxyError
-from sidecar.model.snapshot import Snapshot
 from sidecar.policy import attempts
-from sidecar.policy.attempts import Exchange, Step, Try
+from sidecar.policy.attempts import Try
 from sidecar.proxy.done import tell
 from sidecar.proxy.downstream import PROGRESS_LOOKS
 from sidecar.proxy.edits import from_afar
+from sidecar.proxy.fast_call import FastCall
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.relay import too_slow
 from sidecar.proxy.side import FastSide
 from sidecar.proxy.timer import Entry
 from sidecar.proxy.upstream import UpstreamConnection
 from sidecar.proxy.worker import Worker
-from sidecar.routing.plan import ClusterPlan, RoutePlan
-from sidecar.telemetry import trace
-from sidecar.telemetry.observer import DESTINATION, AttemptSpan, Lines, RequestDone
+from sidecar.telemetry.observer import DESTINATION
 from sidecar.transport.dial import Dialling
 from sidecar.transport.stream import Stream
 
@@ -79,34 +77,17 @@ class Left:
     ended: bool
 
 
-class FastState:
+class FastState(FastCall):
     """See the module's text. `served`: at least one request of the connection was."""
 
     __slots__ = (
-        "_body", "_bytes_in", "_bytes_out", "_chunks", "_cluster", "_connection", "_data", "_dialling", "_ended",
-        "_ends_at_s", "_ends_s", "_entry", "_exchange", "_far", "_framed", "_head", "_left", "_moved_s", "_on_left",
-        "_paused",
-        "_peer", "_pending", "_phase", "_plan", "_pool", "_prefix", "_record", "_request_id", "_rest", "_reusable",
-        "_sent", "_side", "_snapshot", "_span", "_span_id", "_started_s", "_status", "_step", "_stream", "_task",
-        "_tells_always", "_trace", "_worker", "due_s", "served",
+        "_chunks", "_connection", "_data", "_dialling", "_ended", "_ends_s", "_entry", "_far", "_framed", "_left",
+        "_moved_s", "_on_left", "_paused", "_pending", "_phase", "_pool", "_prefix", "_rest", "_reusable", "_stream",
+        "_task", "_tells_always", "due_s", "served",
     )  # fmt: skip
 
+    _head: PlainRequest
     _entry: Entry  # in the worker's timer; set when it begins to serve
-
-    # Set when a request begins, and not looked at before.
-    _snapshot: Snapshot
-    _plan: RoutePlan
-    _cluster: ClusterPlan
-    _step: Step
-    _trace: trace.TraceContext | None
-    _sent: bytes | None  # `traceparent` as sent, for a trace that nobody records
-    _span_id: str
-    _request_id: bytes
-    _started_s: float
-    _ends_at_s: float | None
-    _bytes_in: int
-    _bytes_out: int
-    _status: int
     _rest: int  # bytes that a counted answer still owes
     _reusable: bool
 
@@ -134,11 +115,11 @@ class FastState:
         self.due_s = math.inf
         self._phase = Phase.LEFT
         self._chunks: ChunkedBody | None = None
-        self._record: HandOver | None = None
+        self._record = None
         self._connection: UpstreamConnection | None = None
         self._dialling: Dialling | None = None
-        self._exchange: Exchange | None = None
-        self._span: AttemptSpan | None = None
+        self._exchange = None
+        self._span = None
 
     def on_crashed(self) -> None:
         """A bug ended a turn of ours."""
@@ -179,103 +160,7 @@ class FastState:
             on_left, self._on_left = self._on_left, None
             on_left()
 
-    def _recorded(self) -> HandOver:
-        """The request as a record."""
-        head, side = self._head, self._side
-        record = HandOver(self._snapshot, head, self._started_s, body_complete=True)
-        record.route, record.cluster, record.exchange = self._plan, self._cluster, self._exchange
-        record.ends_at_s, record.step = self._ends_at_s, self._step
-        if isinstance(self._step, Try):
-            record.endpoint = self._step.endpoint
-        record.trace, record.request_id = self._context(), self._request_id
-        record.span_id = self._span_id if side.reporter == DESTINATION else ""
-        record.body_seen, record.bytes_in = self._body, self._bytes_in
-        return record
-
-    def _filled(self, connection: UpstreamConnection | None) -> HandOver:
-        """The record with what came of the request."""
-        record = self._record or self._recorded()
-        if connection is not None:
-            record.principal = connection.stream.peer.principal
-        record.status, record.bytes_out = self._status, self._bytes_out
-        return record
-
-    def _context(self) -> trace.TraceContext | None:
-        """The trace, for whoever wants to know after all."""
-        if self._trace is None and self._sent is not None:
-            given = self._head.noted.get(b"traceparent")
-            context = self._trace = trace.parse_traceparent(given or self._sent)
-            self._span_id = self._sent[36:52].decode("ascii")
-            if context is not None and given is None:
-                context.parent_span_id = ""
-        return self._trace
-
     # The end of a request.
-
-    def _tell(self, exchange: Exchange, connection: UpstreamConnection, now_s: float) -> None:
-        """Tell observers of a request that went well: as a number where that is all they make of it."""
-        worker = self._worker
-        if self._record is None:
-            principal = self._peer.principal or connection.stream.peer.principal
-            key = (self._plan, exchange.current, self._status, principal)
-            tally = worker.tallies.get(key)
-            if tally is None or tally.gone:
-                tally = worker.observer.tally(self._done(exchange, principal, now_s))
-                if tally is not None:
-                    worker.keep_tally(key, tally)
-            if tally is not None:
-                took_ms = (now_s - self._started_s) * 1e3
-                tally.observe(took_ms, self._bytes_in, self._bytes_out, now_s)
-                for lines in tally.lines:
-                    self._write_line(lines, took_ms)
-                return
-        record = self._filled(connection)
-        record.exchange = exchange  # which is not this connection's any more
-        self._record = self._span = None
-        tell(record, self._peer, self._side, worker)
-
-    def _write_line(self, lines: Lines, took_ms: float) -> None:
-        context, sent = self._trace, self._sent
-        lines.write(
-            self._head,
-            self._request_id,
-            sent[3:35] if sent is not None else context.trace_id.encode("ascii") if context is not None else b"",
-            self._peer.address.encode("utf-8", "replace"),
-            self._started_s,
-            took_ms,
-            self._bytes_in,
-            self._bytes_out,
-            self._snapshot.version,
-        )
-
-    def _done(self, exchange: Exchange, principal: str, now_s: float) -> RequestDone:
-        """What there is to be told of a request that went well at the first try, without a record of it."""
-        head, side, live, context = self._head, self._side, exchange.current, self._context()
-        assert live is not None
-        return RequestDone(
-            reporter=side.reporter,
-            started_s=self._started_s,
-            ended_s=now_s,
-            method=head.method,
-            target=head.target,
-            authority=head.authority,
-            route=self._plan.name,
-            service=side.service,
-            cluster=self._cluster.key,
-            endpoint=live.endpoint,
-            status=self._status,
-            attempts=exchange.attempt,
-            tried=(live.endpoint.id,),
-            bytes_received=self._bytes_in,
-            bytes_sent=self._bytes_out,
-            downstream_peer=self._peer.address,
-            principal=principal,
-            tls=bool(principal),
-            user_agent=head.get(b"user-agent") or b"",
-            request_id=self._request_id,
-            trace=context,
-            config_version=self._snapshot.version,
-        )
 
     def _break_off(self, fault: Fault) -> None:
         """End the connection in a way that nobody takes for a whole answer, and give everything back."""
@@ -288,9 +173,7 @@ class FastState:
         self._stream.abort()
         if exchange is not None:
             self._exchange = self._connection = None
-            record = self._filled(connection)
-            record.exchange, record.fault = exchange, fault
-            self._record = self._span = None
+            record = self._over(exchange, connection.stream.peer.principal if connection is not None else "", fault)
             if connection is not None:
                 connection.user = None
                 connection.stream.close()

@@ -1,8 +1,9 @@
 """One connection with many streams, either side of it: reading, writing, and waking whoever waits.
 
-A `MuxLink` owns the stream and its codec; one task reads it and gives each event to the `MuxEnd` of its stream. The
-ends belong to exchanges, which wait in them for events, or for room to send. Used by `mux_server.py` towards clients
-and by `mux_client.py` towards endpoints.
+A `MuxLink` owns the stream and its codec, and reads it as the stream's handler, while its task sleeps in `read`: a
+wake-up of the peer costs no turn of trio. It gives each event to the end of its stream. A `MuxEnd` belongs to an
+exchange, which waits in it for events, or for room to send; other ends (`End`) are synchronous throughout. Used by
+`mux_server.py` towards clients and by `mux_client.py` towards endpoints.
 
 Back-pressure: what an exchange has not forwarded is not credited; an end sends no more than the peer's windows allow,
 and waits while the socket is full. The peer is read meanwhile, because many a peer reads only when it has written; not
@@ -12,7 +13,7 @@ so is one that is silent and does not answer when it is asked (PING).
 
 import math
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import replace
 from typing import Protocol
 
@@ -23,6 +24,7 @@ from sidecar.codec.events import Chunk, Event, Reset
 from sidecar.errors import ProxyError
 from sidecar.model.bootstrap import ProcessLimits
 from sidecar.proxy.downstream import linger
+from sidecar.proxy.timer import Entry, Timer
 from sidecar.telemetry.observer import Observer
 from sidecar.transport.stream import HIGH_WATER_BYTES, Stream, StreamBroken
 
@@ -30,6 +32,10 @@ MERGED_BYTES = 4096  # small pieces that wait become one of this size: an object
 IDLE = "idle"  # why a connection ended that nobody used
 
 Trailing = Iterable[tuple[bytes, bytes]]
+
+
+def _never() -> float:
+    return math.inf
 
 
 class MuxEnd:
@@ -168,14 +174,14 @@ class MuxEnd:
         """Wait until the peer has made room. Raises ProxyError after `progress_s` without any."""
         link = self.link
         link.write()  # a head that waits for no window must not wait for one
-        link.starved.add(self)
+        link.starved[self] = None
         try:
             with trio.move_on_after(self.progress_s):
                 while self.lost is None and link.codec.send_room(self.number) <= 0:
                     await self._woken()  # what the peer sends wakes us too, and is no room
                 return
         finally:
-            link.starved.discard(self)
+            link.starved.pop(self, None)
         if self.lost is None and link.codec.send_room(self.number) <= 0:
             problem = link.stuck(f"the peer took nothing of the stream for {self.progress_s:g}s")
             link.codec.reset(self.number, CANCEL)
@@ -203,17 +209,42 @@ class MuxOwner(Protocol):
 Blame = Callable[[Reset], ProxyError]
 
 
+class LinkEnd(Protocol):
+    """What a link knows of a stream: a `MuxEnd`, or one that no task waits in.
+
+    Attributes:
+        number, owed: See `MuxEnd`.
+    """
+
+    number: int
+    owed: int
+
+    def take(self, event: Event) -> None:
+        """An event of this stream; `wake` follows when all of one read were taken."""
+
+    def wake(self) -> None:
+        """Something came for this stream: events, or room to send."""
+
+    def lose(self, problem: ProxyError) -> None:
+        """The stream is gone."""
+
+
 class MuxLink:
     """See the module's text.
 
     Attributes:
         ends: By stream number.
-        starved: Those that wait for room to send.
+        starved: Those that wait for room to send, who waits longest first.
         blame: Makes the problem of a lost stream out of its reset, ours too: the client's fault, or the endpoint's.
+        read_s: When something was read last, monotonic seconds.
+        due_s: When to look again at how long the peer has been silent.
     """
 
-    __slots__ = ("_asked_at", "_gate", "_now", "_observer", "_ping_s", "_pong_s", "_taken", "_taken_s", "_waiting",
-                 "_written", "blame", "codec", "ends", "progress_s", "starved", "stream")  # fmt: skip
+    __slots__ = (
+        "_answers", "_asked_at", "_asked_taken", "_entry", "_gate", "_idle_until", "_marked", "_now", "_observer",
+        "_owner", "_ping_s", "_pong_s", "_quiet_s", "_reader", "_taken", "_taken_s", "_timer", "_why",
+        "_written", "blame", "codec", "due_s", "ends", "progress_s", "read_s", "starved", "stream",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -223,64 +254,160 @@ class MuxLink:
         now: Callable[[], float],
         blame: Blame,
         limits: ProcessLimits,
+        timer: Timer,
     ) -> None:
         self.stream = stream
         self.progress_s = limits.write_progress_s
         self._ping_s = limits.http2_ping_s or math.inf
         self._pong_s = limits.http2_ping_timeout_s
         self.codec = codec
-        self.ends: dict[int, MuxEnd] = {}
-        self.starved: set[MuxEnd] = set()
+        self.ends: dict[int, LinkEnd] = {}
+        self.starved: dict[LinkEnd, None] = {}
         self.blame = blame
         self._observer = observer
         self._now = now
         self._gate = trio.Lock()
-        self._waiting: trio.CancelScope | None = None
+        self._timer = timer
+        self._entry: Entry | None = None
+        self._owner: MuxOwner | None = None  # while it is read
+        self._idle_until: Callable[[], float] = _never
+        self._reader: trio.lowlevel.Task | None = None  # sleeps in `read`
+        self._why = ""  # reading is over
+        self._marked = False  # to be written with the end of the turn
+        self._answers = 0  # bytes that reading made us write while the peer took too little
         self._written = 0  # bytes, since the connection began
         self._taken = 0  # of them, when the peer was last seen to take some while much was queued
-        self._taken_s = now()
-        self._asked_at = 0  # what it had taken when it was asked whether it is there
+        self._taken_s = self._quiet_s = self.read_s = now()  # quiet: since it was heard, or asked, last
+        self._asked_at = 0  # `_written`, when it was asked whether it is there
+        self._asked_taken = 0  # what it had taken of that, when that was last looked at
+        self.due_s = math.inf
 
     async def read(self, owner: MuxOwner, idle_until: Callable[[], float], first: bytes = b"") -> str:
         """Read until the connection is over, or until `idle_until()` (monotonic seconds) has passed; says why it ended.
 
-        `idle_until` is asked before every wait; infinite while streams are open.
+        `idle_until` is asked when its last word has passed, and after `nudge`; infinite while streams are open.
         """
-        why = ""
-        data: bytes | None = first or None
-        answers = 0  # bytes that reading made us write while the peer took too little
+        self._owner, self._idle_until, self._why = owner, idle_until, ""
+        self._quiet_s = self._now()
+        self._entry = self._timer.join(self)
         try:
-            while True:
-                if data is not None:
-                    self._feed(data, owner)
-                    if self.codec.over or not data:
-                        why = self.codec.over or "the peer closed the connection"
-                        break
-                written = self.write()
-                answers = answers + written if self.stream.queued_bytes > HIGH_WATER_BYTES else 0
-                if answers > HIGH_WATER_BYTES:
-                    with trio.move_on_after(self.progress_s):
-                        await self.settle()
-                if why := self._unmoved():
-                    self._observer.limit_reached("writeProgress")
-                    self.stream.abort()
-                    break
-                data = await self._receive(idle_until)
-                if data is None and (why := self._silence(idle_until)):
-                    break
-        except (StreamBroken, ProxyError) as exc:
-            why = str(exc)
+            self.stream.handle_with(self)
+            if first:
+                self._came(first)
+            else:
+                self.write()
+                self._wait()
+            if not self._why:
+                self._reader = trio.lowlevel.current_task()
+                await trio.lowlevel.wait_task_rescheduled(self._read_no_more)
+            return self._why
         finally:
+            self._stop()
             self.write()
-            self._lose_all(why or "the connection was closed")
-        return why
+            self._lose_all(self._why or "the connection was closed")
+            self._owner, self._idle_until = None, _never  # a client's would keep the link
+
+    def _read_no_more(self, _: object) -> trio.lowlevel.Abort:
+        self._reader = None
+        return trio.lowlevel.Abort.SUCCEEDED
+
+    def _stop(self) -> None:
+        """No more turns: what comes now is for whoever reads next."""
+        self.stream.takeover()
+        if self._entry is not None:
+            self._timer.leave(self._entry)
+            self._entry = None
+        self.due_s = math.inf
+
+    def _over(self, why: str) -> None:
+        """Reading is over; the task does the rest."""
+        if self._why or self._owner is None:
+            return
+        self._why = why
+        self._stop()
+        task, self._reader = self._reader, None
+        if task is not None:
+            trio.lowlevel.reschedule(task)
+
+    # The stream's handler.
+
+    def on_readable(self) -> None:
+        """The peer sent something, or left."""
+        try:
+            data = self.stream.try_read()
+        except StreamBroken as exc:
+            self._over(str(exc) or "the connection broke")
+            return
+        if data is not None:
+            self._came(data)
+
+    def on_drained(self) -> None:
+        """The peer has taken what was queued."""
+        if self._answers:
+            self._answers = 0
+            self.stream.resume()
+        self._let_send()
+
+    def on_stale(self) -> None:
+        """Nothing is put on condition."""
+
+    def on_blocked(self) -> None:
+        """Nothing is put."""
+
+    def on_crashed(self) -> None:
+        """A bug ended a turn, and the connection with it."""
+        self.stream.abort()
+        self._over("a fault of this proxy")
+
+    def _came(self, data: bytes) -> None:
+        owner = self._owner
+        assert owner is not None
+        self.read_s = self._quiet_s = self._now()
+        self._feed(data, owner)
+        if self.codec.over or not data:
+            self._over(self.codec.over or "the peer closed the connection")
+            return
+        if self.stream.queued_bytes > HIGH_WATER_BYTES:
+            self._answers += self.write()
+            if self._answers > HIGH_WATER_BYTES:
+                self.stream.pause()  # until it takes some
+        else:
+            self._answers = 0
+            self.mark()
+        self._wait()
+
+    # Writing.
+
+    def mark(self) -> None:
+        """`write` with the end of the reactor's turn, together with whatever else is to be said until then."""
+        if not self._marked:
+            self._marked = self.stream.at_turns_end(self)
+            if not self._marked:
+                self.write()
+
+    def write_put(self, spoken: Container[int]) -> None:
+        """See `Putter`."""
+        del spoken
+        self._marked = False
+        self.write()
+
+    def on_crash(self) -> None:
+        """See `Putter`."""
+        self.stream.crash()
 
     def write(self) -> int:
         """Write what the codec has to say, and return how much that was; never waits."""
         data = self.codec.take()
         if data:
+            stream = self.stream
+            full = stream.queued_bytes > HIGH_WATER_BYTES
             self._written += len(data)
-            self.stream.write(data)
+            if not stream.write(data):
+                if stream.broken:
+                    self._over("the peer left")  # nobody is told of reads any more
+                elif not full and stream.queued_bytes > HIGH_WATER_BYTES:
+                    self._taken, self._taken_s = self._written - stream.pending_bytes, self._now()
+                    self.nudge()
         return len(data)
 
     async def flush(self) -> None:
@@ -307,19 +434,14 @@ class MuxLink:
         """The problem of a peer that takes nothing for as long as it may."""
         return ProxyError(replace(self.blame(Reset(False, sentence)).fault, limit="writeProgress"))
 
-    def forget(self, end: MuxEnd) -> None:
+    def forget(self, end: LinkEnd) -> None:
         """The exchange of this stream is over."""
         if self.ends.pop(end.number, None) is not None and end.owed:
             self.codec.credit(end.number, end.owed)
 
-    def nudge(self) -> None:
-        """Let the reading task ask again how long it may wait."""
-        if self._waiting is not None:
-            self._waiting.cancel()
-
     def _feed(self, data: bytes, owner: MuxOwner) -> None:
-        woken: dict[int, MuxEnd] = {}
-        for event in self.codec.feed(data, self._now()):
+        woken: dict[int, LinkEnd] = {}
+        for event in self.codec.feed(data, self.read_s):
             end = self.ends.get(event.stream)
             if end is None:
                 owner.on_event(event)
@@ -332,40 +454,71 @@ class MuxLink:
             self._observer.codec_noted(note.kind)
         for end in woken.values():
             end.wake()
-        for end in [each for each in self.starved if self.codec.send_room(each.number) > 0]:
-            end.wake()
+        if self.starved:
+            self._let_send()
         owner.on_fed()
 
-    async def _receive(self, idle_until: Callable[[], float]) -> bytes | None:
-        """The next bytes; None when there were none for as long as may be."""
-        limit_s = min(idle_until(), self._now() + (self._pong_s if self.codec.pings_unanswered else self._ping_s))
-        if self.stream.queued_bytes > HIGH_WATER_BYTES:
-            limit_s = min(limit_s, self._taken_s + self.progress_s)
-        with trio.CancelScope(deadline=limit_s) as self._waiting:
-            return await self.stream.receive()
-        return None
+    def _let_send(self) -> None:
+        """Wake those who waited for room that there is now."""
+        for end in [each for each in self.starved if self.codec.send_room(each.number) > 0]:
+            end.wake()
 
-    def _silence(self, idle_until: Callable[[], float]) -> str:
+    # Time.
+
+    def nudge(self) -> None:
+        """Ask again how long may be waited."""
+        if self._owner is not None and not self._why:
+            self._wait()
+
+    def _wait(self) -> None:
+        """Look again when something may be due; what puts that off is looked at then, and not before."""
+        now_s = self._now()
+        due_s = min(self._idle_until(), self._asks_s())
+        if self.stream.queued_bytes > HIGH_WATER_BYTES:
+            due_s = min(due_s, self._taken_s + self.progress_s)
+        self.due_s = due_s
+        if due_s <= now_s:
+            self.on_due(now_s)
+        elif self._entry is not None and due_s < self._entry.check_s:
+            self._timer.watch(self._entry, due_s)
+
+    def _asks_s(self) -> float:
+        """When it has been silent for too long."""
+        return self._quiet_s + (self._pong_s if self.codec.pings_unanswered else self._ping_s)
+
+    def on_due(self, now_s: float) -> None:
+        """See `Timed`."""
+        self.due_s = math.inf
+        if why := self._unmoved(now_s):
+            self._observer.limit_reached("writeProgress")
+            self.stream.abort()
+        elif self._idle_until() <= now_s:
+            why = IDLE
+        elif self._asks_s() <= now_s:
+            why = self._silence()
+            self._quiet_s = now_s
+        if why:
+            self._over(why)
+        else:
+            self._wait()
+
+    def _silence(self) -> str:
         """Nothing came: why that ends the connection, or "" after asking the peer whether it is there."""
-        if idle_until() <= self._now():
-            return IDLE
-        if self._waiting is not None and self._waiting.deadline > self._now():
-            return ""  # nudged
-        taken = self._written - self.stream.pending_bytes
         if self.codec.pings_unanswered:
-            if self.stream.queued_bytes and taken != self._asked_at:
-                self._asked_at = taken
-                return ""  # our question stands in line behind what it is taking
+            taken, before = self._written - self.stream.pending_bytes, self._asked_taken
+            if (self.stream.queued_bytes or before < self._asked_at) and taken != before:
+                self._asked_taken = taken
+                return ""  # our question stood in line behind what it is taking
             self._observer.limit_reached("http2.pingTimeout")
             return f"the peer did not answer a PING within {self._pong_s:g}s"
         if self.ends:
             self.codec.ping()
-            self._asked_at = taken
+            self.write()
+            self._asked_at, self._asked_taken = self._written, self._written - self.stream.pending_bytes
         return ""
 
-    def _unmoved(self) -> str:
+    def _unmoved(self, now_s: float) -> str:
         """Why the peer is given up: it has taken nothing for too long, however much others wrote meanwhile."""
-        now_s = self._now()
         if self.stream.queued_bytes <= HIGH_WATER_BYTES:
             self._taken_s = now_s
         elif (taken := self._written - self.stream.pending_bytes) != self._taken:

@@ -22,7 +22,8 @@ from sidecar.errors import (
 from sidecar.model.bootstrap import ProcessLimits
 from sidecar.model.clusters import Endpoint
 from sidecar.model.messages import RequestHead
-from sidecar.proxy.mux import MuxEnd, MuxLink
+from sidecar.proxy.mux import LinkEnd, MuxEnd, MuxLink
+from sidecar.proxy.timer import Timer
 from sidecar.telemetry.observer import Observer
 from sidecar.transport.epoll_stream import EpollStream
 from sidecar.transport.stream import Stream
@@ -49,12 +50,13 @@ class MuxUpstream:
         observer: Observer,
         now: Callable[[], float],
         limits: ProcessLimits,
+        timer: Timer,
         room_came: Callable[[], None],
     ) -> None:
         """`room_came` is called when there may be more room than before."""
         self.endpoint = endpoint
         self.codec = codec
-        self.link = MuxLink(stream, self.codec, observer, now, self._blame, limits)
+        self.link = MuxLink(stream, self.codec, observer, now, self._blame, limits, timer)
         self.rest_s = now()
         self.promised = 0
         self.tunnels = 0
@@ -71,7 +73,6 @@ class MuxUpstream:
     async def run(self) -> None:
         """Read until the connection is over, then close it."""
         try:
-            self.link.write()
             await self.link.read(self, self._idle_until)
         finally:
             self.heard.set()
@@ -91,11 +92,16 @@ class MuxUpstream:
         self.heard.set()
         self._room_came()
 
-    def over(self, lease: "MuxLease") -> None:
+    def began(self, end: LinkEnd) -> None:
+        """Somebody has begun a stream without a lease."""
+        self.used += 1
+        self.link.ends[end.number] = end
+
+    def over(self, lease: LinkEnd) -> None:
         """The exchange of `lease` has ended."""
         self.link.forget(lease)
         self.codec.forget(lease.number)
-        self.link.write()
+        self.link.mark()
         if not self.link.ends:
             self.rest_s = self._now()
             if self.codec.draining:
@@ -138,6 +144,21 @@ class MuxLease(MuxEnd):
         self._tunnel = tunnel
         connection.promised += 1
         connection.tunnels += tunnel
+
+    @classmethod
+    def resumed(
+        cls, connection: MuxUpstream, number: int, events: Iterable[Event], lost: ProxyError | None
+    ) -> "MuxLease":
+        """A lease of a stream that somebody else has begun. `events`: what came of it and nobody has taken."""
+        lease = cls(connection, fresh=False)
+        connection.promised -= 1
+        lease.number = number
+        connection.link.ends[number] = lease
+        for event in events:
+            lease.take(event)
+        if lost is not None:
+            lease.lose(lost)
+        return lease
 
     @property
     def endpoint(self) -> Endpoint:

@@ -5,23 +5,28 @@ that is on its way meanwhile is still served. A stream's end costs nobody but it
 """
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING
 
 import trio
 
 from sidecar.codec.contract import CANCEL, MuxServer
 from sidecar.codec.events import Chunk, End, Event, Head, Reset, Trailers
 from sidecar.errors import CLIENT_GONE, UPSTREAM_PROTOCOL, ProxyError
+from sidecar.model.clusters import ServiceKey
 from sidecar.model.messages import RequestHead, ResponseHead
 from sidecar.proxy import exchange
 from sidecar.proxy.codecs import http2_server
 from sidecar.proxy.handover import HandOver
-from sidecar.proxy.mux import IDLE, MuxEnd, MuxLink
+from sidecar.proxy.mux import IDLE, LinkEnd, MuxEnd, MuxLink
 from sidecar.proxy.patience import Patience
-from sidecar.proxy.side import Side
+from sidecar.proxy.side import FastSide
 from sidecar.proxy.worker import Worker
 from sidecar.transport.epoll_stream import EpollStream
 from sidecar.transport.stream import READ_BYTES, Peer, Stream
+
+if TYPE_CHECKING:
+    from sidecar.proxy.fast_streams import FastStreams
 
 # Of answers that a client asks for and does not take, one buffer of each is held here. With these at most about 1 MiB a
 # connection, in whatever order its 100 streams come; 64 KiB of each would be 6 MiB. Up to 4 streams have all of that.
@@ -31,7 +36,7 @@ NO_ERROR, INTERNAL_ERROR = 0x0, 0x2  # RFC 9113 section 7
 
 GOODBYE_S = 1.0  # for a client's answer to the first GOAWAY
 
-MakeSide = Callable[[], Side]
+MakeSide = Callable[[], FastSide]
 
 
 class Http2Downstream(MuxEnd):
@@ -129,6 +134,7 @@ class _Connection:
         "_codec",
         "_drained_s",
         "_ends_s",
+        "_fast",
         "_link",
         "_make_side",
         "_new",
@@ -142,7 +148,9 @@ class _Connection:
 
     def __init__(self, stream: Stream, make_side: MakeSide, worker: Worker) -> None:
         self._codec = http2_server(worker.limits.http2_streams, lean=worker.fast_path)
-        self._link = MuxLink(stream, self._codec, worker.observer, worker.now, _client_gone, worker.limits)
+        self._link = MuxLink(
+            stream, self._codec, worker.observer, worker.now, _client_gone, worker.limits, worker.timer
+        )
         self._make_side = make_side
         self._worker = worker
         self._new: list[tuple[Http2Downstream, RequestHead]] = []
@@ -150,9 +158,26 @@ class _Connection:
         self._served = False
         self._ends_s = worker.connection_ends_s(stream.peer)
         self._rest_s = worker.now()  # when the last stream ended
+        self._fast = self._fast_streams() if worker.fast_path else None
+
+    def _fast_streams(self) -> "FastStreams":
+        """Who serves plain streams; imported with our own codec, which it needs."""
+        from sidecar.codec.h2_lean.server import LeanServer
+        from sidecar.proxy.fast_streams import FastStreams
+
+        assert isinstance(self._codec, LeanServer)
+        return FastStreams(self, self._link, self._codec, self._make_side(), self._worker)
 
     async def run(self, first: bytes) -> None:
         """Until the connection is over and the client was told; its exchanges end by themselves then."""
+        try:
+            await self._serve(first)
+        finally:
+            if self._fast is not None:
+                self._fast.leave()
+                self._fast = None
+
+    async def _serve(self, first: bytes) -> None:
         with self._worker.told_of_drain(self._drain):
             why = await self._link.read(self, self._idle_until, first)
             if why == IDLE and self._drained_s is None:
@@ -169,21 +194,52 @@ class _Connection:
             return  # of a stream whose exchange is over: an answer came before the request's end
         head = event.head
         assert isinstance(head, RequestHead)
+        self._new.append((self._client_end(event.stream, head), head))
+
+    def _client_end(self, number: int, head: RequestHead) -> Http2Downstream:
         trailers = b"trailers" in (head.get(b"te") or b"")
-        end = Http2Downstream(self._link, self._codec, event.stream, wants_trailers=trailers)
-        self._link.ends[event.stream] = end
-        self._new.append((end, head))
+        end = Http2Downstream(self._link, self._codec, number, wants_trailers=trailers)
+        self._link.ends[number] = end
+        return end
 
     def on_fed(self) -> None:
         """See `MuxOwner`: start what is new, with all that already came of it."""
         new, self._new = self._new, []
-        self._served = self._served or bool(new)
-        if new and self._drained_s is None and self._worker.now() >= self._ends_s:
+        began = bool(new)
+        if self._fast is not None and self._fast.fed():
+            began = True
+        self._served = self._served or began
+        if began and self._drained_s is None and self._worker.now() >= self._ends_s:
             self._drain()
         if self._drained_s is not None and self._worker.now() >= self._drained_s + GOODBYE_S:
             self._codec.go_away(at_once=True)  # it does not say that it has heard
         for end, head in new:
-            self.nursery.start_soon(self._exchange, end, self._record(end, head))
+            record = self._record(end, head)
+            record.why_left = "tunnel" if self._fast is not None else "off"
+            self.nursery.start_soon(self._exchange, end, record, self._make_side())
+
+    def go_on(
+        self,
+        number: int,
+        head: RequestHead,
+        why: str,
+        record: HandOver | None,
+        service: ServiceKey | None,
+        events: Sequence[Event],
+        lost: ProxyError | None,
+    ) -> None:
+        """See `Home`: what the fast path gives away."""
+        end, side = self._client_end(number, head), self._make_side()
+        for event in events:
+            end.take(event)
+        if record is None:
+            record = self._record(end, head)
+        else:
+            side.service = service
+        record.why_left = why
+        if lost is not None:
+            end.lose(lost)
+        self.nursery.start_soon(self._exchange, end, record, side)
 
     def _record(self, end: Http2Downstream, head: RequestHead) -> HandOver:
         events, worker = end.events, self._worker
@@ -197,10 +253,10 @@ class _Connection:
             end.credit(end.owed)  # all of it is here: the window is the other streams' now
         return record
 
-    async def _exchange(self, end: Http2Downstream, record: HandOver) -> None:
+    async def _exchange(self, end: Http2Downstream, record: HandOver, side: FastSide) -> None:
         patience = Patience(self._worker.timer)
         try:
-            await exchange.serve(record, end, self._make_side(), self._worker, patience)
+            await exchange.serve(record, end, side, self._worker, patience)
         except Exception as bug:
             # Whatever one stream causes must not end the others of its connection.
             self._worker.on_bug(bug)
@@ -213,10 +269,14 @@ class _Connection:
             self._over(end)
 
     def _over(self, end: Http2Downstream) -> None:
-        link = self._link
         self._codec.reset(end.number, NO_ERROR)  # only if something of it is still open: the rest of its request
+        self.answered(end)
+
+    def answered(self, end: LinkEnd) -> None:
+        """A stream is over."""
+        link = self._link
         link.forget(end)
-        link.write()
+        link.mark()
         if not link.ends:
             self._rest_s = self._worker.now()
             link.nudge()

@@ -113,15 +113,21 @@ class Outbound:
         del peer
         return deadline.ends_at(plan.request_s, told, since_s)
 
+    def grpc_end_s(
+        self, plan: RoutePlan, told: bytes | None, asked: bytes | None, since_s: float, peer: Peer
+    ) -> float | None:
+        """See `Side`."""
+        del peer
+        asked_s = deadline.asked_s(plan.request_s, plan.policy.timeouts, in_route=plan.whole_response)
+        return deadline.ends_at(asked_s, told, since_s, grpc_s=grpc.timeout_s(asked))
+
     def ends_at(self, record: HandOver, plan: RoutePlan, peer: Peer) -> float | None:
         """See `Side`."""
         head = record.head
         told = head.get(deadline.DEADLINE_HEADER)
         if not record.grpc:
             return self.end_s(plan, told, record.started_s, peer)
-        asked_s = deadline.asked_s(plan.request_s, plan.policy.timeouts, in_route=plan.whole_response)
-        grpc_s = grpc.timeout_s(head.get(grpc.TIMEOUT_HEADER))
-        return deadline.ends_at(asked_s, told, record.started_s, grpc_s=grpc_s)
+        return self.grpc_end_s(plan, told, head.get(grpc.TIMEOUT_HEADER), record.started_s, peer)
 
     def own_fields(self, record: HandOver, peer: Peer, span_id: str, *, mesh_hop: bool) -> Fields:
         """See `Side`."""

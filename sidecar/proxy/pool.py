@@ -24,8 +24,10 @@ from sidecar.model.bootstrap import ProcessLimits
 from sidecar.model.clusters import ClusterKey, Endpoint, Mesh, Wire
 from sidecar.model.live import ClusterLive
 from sidecar.model.policies import TrafficPolicy
+from sidecar.proxy.mux_client import MuxUpstream
 from sidecar.proxy.raw import RawLease
 from sidecar.proxy.shared import SharedConnections
+from sidecar.proxy.timer import Timer
 from sidecar.proxy.upstream import ConnectionHome, Http1Lease, Lease, LeaseHome, UpstreamConnection
 from sidecar.telemetry.observer import Observer
 from sidecar.transport.dial import Dialer, Dialled, Dialling
@@ -78,6 +80,7 @@ class Pool(ConnectionHome):
         on_bug: Callable[[BaseException], None],
         acts: ResponseActs,
         codec: Callable[[], MuxClient],
+        timer: Timer,
     ) -> None:
         """`acts`: what is done with the lines of plain answers. `codec`: makes one of HTTP/2."""
         self._acts = acts
@@ -87,7 +90,7 @@ class Pool(ConnectionHome):
         self._idle: dict[str, list[UpstreamConnection]] = {}
         self._uses: dict[ClusterKey, _Use] = {}
         self._homes: dict[ClusterKey, _PlaceHolder] = {}
-        self._shared = SharedConnections(self, now, limits, observer, on_bug, codec)
+        self._shared = SharedConnections(self, now, limits, observer, on_bug, codec, timer)
 
     async def lease(self, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy, wire: Wire) -> Lease:
         """A way to `endpoint` for one exchange, kept or new. The caller bounds the whole; the dial has its own bound.
@@ -147,6 +150,13 @@ class Pool(ConnectionHome):
         connection.endpoint = endpoint
         use.connections += 1
         return connection
+
+    def share(self, cluster: ClusterLive, endpoint: Endpoint) -> MuxUpstream | None:
+        """A connection of HTTP/2 to `endpoint` with room for a stream that begins at once; None: `lease` has to wait.
+
+        It counts for the cluster already, whoever uses it.
+        """
+        return self._shared.share(cluster, endpoint) if _is_shared(endpoint, Wire.H2) else None
 
     def begin_dial(
         self, cluster: ClusterLive, endpoint: Endpoint, policy: TrafficPolicy, waiting: Dialled

@@ -21,6 +21,7 @@ from sidecar.model.clusters import ClusterKey, Endpoint, Hop, Mesh
 from sidecar.model.live import ClusterLive
 from sidecar.model.policies import TrafficPolicy
 from sidecar.proxy.mux_client import MuxLease, MuxUpstream
+from sidecar.proxy.timer import Timer
 from sidecar.telemetry.observer import Observer
 from sidecar.transport.stream import Stream
 
@@ -72,6 +73,7 @@ class SharedConnections:
         observer: Observer,
         on_bug: Callable[[BaseException], None],
         codec: Callable[[], MuxClient],
+        timer: Timer,
     ) -> None:
         """`codec`: makes one for a new connection."""
         self.nursery: trio.Nursery | None = None
@@ -81,6 +83,7 @@ class SharedConnections:
         self._observer = observer
         self._on_bug = on_bug
         self._codec = codec
+        self._timer = timer
         self._connections: dict[_Key, list[MuxUpstream]] = {}
         self._dialling: dict[_Key, _Dialling] = {}
         self._waiting: dict[tuple[_Key, bool], deque[trio.Event]] = {}  # for room; those who want tunnels apart
@@ -108,6 +111,15 @@ class SharedConnections:
         if (key, tunnel) in self._waiting:
             return None  # nobody overtakes those who wait
         return self._with_room(key, tunnel=tunnel)
+
+    def share(self, cluster: ClusterLive, endpoint: Endpoint) -> MuxUpstream | None:
+        """A connection on which a request may begin a stream at once; None: there is none, or somebody was first."""
+        key = (cluster.key, endpoint.host, endpoint.port, endpoint.hop)
+        if not self._waiting or (key, False) not in self._waiting:
+            for connection in self._connections.get(key, ()):
+                if connection.room > 0:
+                    return connection
+        return None
 
     def _with_room(self, key: _Key, *, tunnel: bool) -> MuxLease | None:
         for connection in self._connections.get(key, ()):
@@ -209,6 +221,7 @@ class SharedConnections:
             self._observer,
             self._now,
             self._limits,
+            self._timer,
             lambda: self._room_came(key, connection),
         )
         self._connections.setdefault(key, []).append(connection)

@@ -46,13 +46,23 @@ class FastSide(Side, Protocol):
     """A side that can say without waiting and without a record what becomes of a plain request.
 
     One for a connection: it is asked about one request after the other.
+
+    Attributes:
+        service: The service asked for last, once `route_now` has found it.
     """
+
+    service: ServiceKey | None
 
     def route_now(self, head: RequestHead, peer: Peer) -> RoutePlan | None:
         """`route` by the worker's snapshot for a request that is read, without waiting; None: `route` has to say."""
 
     def end_s(self, plan: RoutePlan, told: bytes | None, since_s: float, peer: Peer) -> float | None:
         """The same for what is not gRPC. `told`: value of the deadline's header; `since_s`: when its time began."""
+
+    def grpc_end_s(
+        self, plan: RoutePlan, told: bytes | None, asked: bytes | None, since_s: float, peer: Peer
+    ) -> float | None:
+        """The same for gRPC. `asked`: value of `grpc-timeout`."""
 
     def hop_fields(self, ends_at_s: float | None, peer: Peer, *, mesh_hop: bool) -> Fields:
         """Fields that only this side sets."""

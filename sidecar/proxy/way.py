@@ -6,7 +6,9 @@ from sidecar.model.live import LiveRegistry
 from sidecar.model.policies import TrafficPolicy
 from sidecar.routing.plan import ClusterPlan
 
-_HTTP1 = (clusters.Protocol.AUTO, clusters.Protocol.HTTP)  # for a client that speaks HTTP/1.1; see routing/wire.py
+# For a client that speaks HTTP/1.1, and for one that speaks HTTP/2; see routing/wire.py.
+_HTTP1 = (clusters.Protocol.AUTO, clusters.Protocol.HTTP)
+_HTTP2 = (clusters.Protocol.AUTO, clusters.Protocol.HTTP2, clusters.Protocol.GRPC)
 
 
 class Way:
@@ -15,9 +17,10 @@ class Way:
     Attributes:
         live: The cluster's live state, synced with `cluster.endpoints`.
         requests: It is spoken to in HTTP/1.1 when the client speaks that.
+        streams: It is spoken to in HTTP/2 when the client speaks that.
     """
 
-    __slots__ = ("balancer", "cluster", "live", "max_body_bytes", "policy", "requests")
+    __slots__ = ("balancer", "cluster", "live", "max_body_bytes", "policy", "requests", "streams")
 
     def __init__(self, cluster: ClusterPlan, policy: TrafficPolicy, registry: LiveRegistry, zone: str) -> None:
         """`zone`: the caller's."""
@@ -28,3 +31,4 @@ class Way:
         self.balancer: Balancer = balancer_of(self.live, policy.balancing, zone)
         self.max_body_bytes = policy.retries.max_body_bytes
         self.requests = cluster.protocol in _HTTP1
+        self.streams = cluster.protocol in _HTTP2

@@ -25,7 +25,6 @@ from sidecar.proxy.codecs import http2_client
 from sidecar.proxy.edits import NOT_FROM_CLIENTS, REQUEST_ID
 from sidecar.proxy.places import Places
 from sidecar.proxy.pool import Pool
-from sidecar.proxy.rates import Rates, rates_of
 from sidecar.proxy.replies import UNTOUCHED
 from sidecar.proxy.timer import Timer
 from sidecar.proxy.way import Way
@@ -39,7 +38,8 @@ MAX_ASKED = 1_024  # names by which clients ask; each may be spelled in many way
 MAX_WAYS = 16_384  # rules that requests took since the last snapshot
 MAX_TALLIES = 4_096  # kinds of requests: rules by endpoints, statuses, and identities of callers
 Asked = bytes | tuple[ServiceKey, int]
-TallyKey = tuple[RoutePlan, EndpointLive | None, int, str]
+# Rule, endpoint, status, caller or endpoint; of HTTP/2 also the status of gRPC, "" for what is none.
+TallyKey = tuple[RoutePlan, EndpointLive | None, int, str] | tuple[RoutePlan, EndpointLive | None, int, str, str]
 UNKNOWN_WAIT_S = 1.0  # how long a request for a service that nobody asked for yet waits for the control plane
 
 
@@ -126,14 +126,15 @@ class Worker:
         self.router = Router()
         self.live = LiveRegistry()
         self.response_acts = ResponseActs((UNTOUCHED,))
-        self.pool = Pool(dialer, observer, now, self.limits, on_bug, self.response_acts, self._http2_client)
+        self.timer = Timer(now, on_bug)
+        shared = (dialer, observer, now, self.limits, on_bug, self.response_acts, self._http2_client, self.timer)
+        self.pool = Pool(*shared)
         self.inbound_live = LiveRegistry()
-        self.inbound_pool = Pool(dialer, observer, now, self.limits, on_bug, self.response_acts, self._http2_client)
+        self.inbound_pool = Pool(*shared)
         self.identity = ""
         self.draining = False
         self.closing = False
         self.fast_path = fast_path
-        self.timer = Timer(now, on_bug)
         self.lanes: set[FastLane] = set()
         self.request_acts = RequestActs(
             dropped=NOT_FROM_CLIENTS, taken=(DEADLINE_HEADER,), noted=(REQUEST_ID, b"idempotency-key")
@@ -146,7 +147,6 @@ class Worker:
         self._connections = 0
         self._idle: set[Waiting] = set()
         self._drain_calls: set[Callable[[], None]] = set()
-        self._rates: tuple[Snapshot, dict[ServiceKey, Rates | None]] = (self.snapshot, {})
         self._access: tuple[Snapshot, dict[ServiceKey, tuple[AuthorizationPolicy, ...]]] = (self.snapshot, {})
 
     def _http2_client(self) -> MuxClient:
@@ -207,19 +207,6 @@ class Worker:
         if policies is None:
             policies = found[service] = _targeting(self.snapshot, service)
         return policies
-
-    def rate_limits(self, service: ServiceKey) -> Rates | None:
-        """What keeps the rates of `service`; None when nobody asks for any. Looked up once per snapshot.
-
-        A push that leaves a limit as it is leaves its buckets as they are.
-        """
-        snapshot, found = self._rates
-        if snapshot is not self.snapshot:
-            found = {key: rates_of(self.snapshot, key, kept) for key, kept in found.items()}
-            self._rates = (self.snapshot, found)
-        if service not in found:
-            found[service] = rates_of(self.snapshot, service, None)
-        return found[service]
 
     def connection_ends_s(self, peer: Peer) -> float:
         """When a connection of `peer` that begins now is to end in order: those with an identity live so long only."""

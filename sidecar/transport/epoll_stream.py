@@ -19,7 +19,7 @@ from collections.abc import Container
 
 import trio
 
-from sidecar.transport.reactor import Reactor
+from sidecar.transport.reactor import Putter, Reactor
 from sidecar.transport.stream import Peer, Stream, StreamBroken
 
 _LINGER_RESET = struct.pack("ii", 1, 0)  # SO_LINGER with zero time: close() sends RST
@@ -120,6 +120,10 @@ class EpollStream(Stream):
             self._fail(exc)
             return False
         return taken == len(data) or self._keep_rest(data, taken)
+
+    def at_turns_end(self, putter: Putter) -> bool:
+        """See `Stream`."""
+        return self._reactor.put(putter) or self._reactor.put_late(putter)
 
     def write_put(self, spoken: Container[int]) -> None:
         """The reactor's word that the turn ends; `spoken` are the descriptors that something came from meanwhile."""

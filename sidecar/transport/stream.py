@@ -17,6 +17,8 @@ from typing import ClassVar, Protocol
 import outcome
 import trio
 
+from sidecar.transport.reactor import Putter
+
 READ_BYTES = 65_536  # at most one buffer of this size a turn; then the others have theirs
 HIGH_WATER_BYTES = 65_536  # `send` waits while more than this is queued
 # A task that always finds data would never let another run: it checkpoints after so many reads in a row, or bytes.
@@ -308,6 +310,11 @@ class Stream:
             self.close()
             return False
         return self.write(data)
+
+    def at_turns_end(self, putter: Putter) -> bool:
+        """See that `putter` is told with the end of the reactor's turn, when it may write; False: there is no turn."""
+        del putter
+        return False
 
     def _is_silent(self) -> bool:
         try:

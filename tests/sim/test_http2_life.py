@@ -9,6 +9,7 @@ from trio.testing import MockClock
 from sidecar.model.bootstrap import ProcessLimits
 from sidecar.model.clusters import Protocol
 from sidecar.model.messages import ResponseHead
+from sidecar.proxy.fast_relay import FastRelay
 from sidecar.proxy.mux_server import Http2Downstream
 from sidecar.transport.memory import MemoryStream
 from tests.support.http2 import PREFACE, Wire, data, settings
@@ -151,7 +152,15 @@ async def test_a_bug_in_one_exchange_ends_no_other(autojump_clock: MockClock, mo
             raise LookupError("planted")
         put_head(end, head)
 
+    answered = FastRelay.answered
+
+    def broken_too(call: FastRelay, head: ResponseHead, end: bool) -> None:
+        if head.get(b"x-break") is not None:
+            raise LookupError("planted")
+        answered(call, head, end)
+
     monkeypatch.setattr(Http2Downstream, "put_head", broken)
+    monkeypatch.setattr(FastRelay, "answered", broken_too)
 
     async def answers(call: Call) -> None:
         await call.arrived()

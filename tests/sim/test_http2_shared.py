@@ -69,6 +69,13 @@ async def test_those_who_wait_for_a_dial_share_its_failure(autojump_clock: MockC
     async with trio.open_nursery() as nursery:
         mesh = Http2Mesh(nursery)
         mesh.configure(["a"], TrafficPolicy(retries=Retries(attempts=0)))
+        dial = mesh.worker.pool._dialer.dial
+
+        async def slow_dial(*args: object) -> object:
+            await trio.sleep(0.5)
+            return await dial(*args)  # type: ignore[arg-type]
+
+        mesh.worker.pool._dialer.dial = slow_dial  # type: ignore[method-assign, assignment]
         got = await ask(mesh, 50, "POST", b"x")
         assert statuses(got) == {503: 50}
         assert {each.get("x-mesh-flags") for each in got} <= {"UF", "URX,UF", "UH"}

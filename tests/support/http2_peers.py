@@ -25,6 +25,7 @@ from tests.support.mesh import ORDERS, PORT, MemoryMesh
 
 Fields = list[tuple[str, str]]
 WIDE = 2**31 - 1
+SLOW_BYTES = 16_384
 _USUAL = {SettingCodes.MAX_CONCURRENT_STREAMS: 100, SettingCodes.ENABLE_PUSH: 0}
 
 
@@ -77,7 +78,7 @@ class Peer:
         self.problem: Exception | None = None  # that ended it
         self.closed = trio.Event()
         self.silent = False  # answers nothing any more
-        self.pause_s = 0.0  # between two reads of at most 32 KiB
+        self.pause_s = 0.0  # between two reads of SLOW_BYTES or a little more
         self._window = window
         self._moved = trio.Event()
         self._writing = trio.Lock()
@@ -103,6 +104,8 @@ class Peer:
         """Read until the connection ends; a task of its own."""
         try:
             while data := await self.stream.receive():
+                while self.pause_s and len(data) < SLOW_BYTES and (more := self.stream.try_read()):
+                    data += more  # a slow reader reads bytes, not writes: each was a write, however small
                 if not self.silent:
                     self.feed(data)
                 if self.pause_s:

@@ -27,6 +27,11 @@ class LeanClient(ClientSide[LeanStream], LeanMux):
         self._scheme = scheme
         self._streams_max = streams_max
 
+    @property
+    def room_at_once(self) -> int:
+        """What a stream that begins now may send at once, in one frame."""
+        return min(self._send_window, self._initial_window, self._frame_max)
+
     def begin(
         self, fields: Fields, method: bytes, *, left: int | None, end: bool, handler: StreamHandler | None
     ) -> LeanStream:
