@@ -29,6 +29,7 @@ class Fault:
             double an effect, whatever its method (RFC 9110 section 9.2.2).
         sentence: What happened, in plain words, without a full stop.
         limit: The setting of `limits` that was reached, for the counter; "" for none.
+        retry_after_s: When it would do to ask again; 0.0: nobody knows.
         cut_off: The request was not even looked at, by an endpoint that is in order: no attempt, and nobody's failure.
     """
 
@@ -39,10 +40,15 @@ class Fault:
     sentence: str
     limit: str = ""
     cut_off: bool = False
+    retry_after_s: float = 0.0
 
     def saying(self, sentence: str) -> "Fault":
         """The same row with a sentence that names this case's peers, limits and values."""
         return replace(self, sentence=sentence)
+
+    def after(self, retry_after_s: float) -> "Fault":
+        """The same row with a time to come back."""
+        return replace(self, retry_after_s=retry_after_s)
 
     def answering(self, status: int) -> "Fault":
         """The same row with another status."""

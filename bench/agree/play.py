@@ -34,8 +34,12 @@ _SETTLE_S = 0.5  # until the first request: endpoints have to listen
 def play(scenario: Scenario, seed: int) -> Record:
     """Takes as long as the scenario lasts. Raises BenchError for one that cannot be played so."""
     [service] = scenario.services.values()
-    if service.calls or any(fault.kind is Kind.PARTITION for fault in scenario.faults):
-        raise BenchError(f"{scenario.name}: only services without calls, and no partitions, are played for real")
+    if (
+        service.calls
+        or service.retry_after_s is not None
+        or any(each.kind is Kind.PARTITION for each in scenario.faults)
+    ):
+        raise BenchError(f"{scenario.name}: calls, retryAfter and partitions are not played for real")
     with TemporaryDirectory(prefix="agree-") as folder:
         return trio.run(_play, scenario, service, seed, Path(folder))
 

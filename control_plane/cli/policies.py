@@ -153,6 +153,12 @@ FIELDS: tuple[Field, ...] = (
     Field("limits.pending", "requests that wait for a connection", "a quarter of the connections", flag="UO"),
     Field("limits.requests", "requests under way to a service, per worker", "Envoy's", flag="UO"),
     Field(
+        "rateLimits",
+        "the called side's: requests in an interval, a burst, by header, cookie, caller or path, below a path; 429",
+        "only the service knows what it can take; Linkerd's place for it, beside the app",
+        flag="RL",
+    ),
+    Field(
         "faults",
         "on purpose: delay, abort (a status), reset; for percent of tries, the first tries, headers, callers",
         "nobody wants them unasked",

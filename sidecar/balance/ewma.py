@@ -10,7 +10,8 @@ nothing of the endpoint.
 A failure never lowers the estimate: who fails at once would else look quick, and get everything. It lowers the share of
 success instead, by a tenth of what is left: one failure in a while costs an endpoint a tenth more and nobody his place;
 ten in a row, two thirds of its share and more. (A fixed penalty of five seconds, which Linkerd offers, starves a good
-endpoint of two for one error in ten thousand.)
+endpoint of two for one error in ten thousand.) 429 and RESOURCE_EXHAUSTED count here, though they are no failures
+otherwise: who refuses is to be asked less.
 
 Both fade while an endpoint is not asked, so that it is asked again: who was ten times as slow as the others after about
 23 s, a hundred times after 46 s, each time for one answer. They fade to nothing and not to the seed: an endpoint that
@@ -27,6 +28,8 @@ DECAY_S = 10.0  # Linkerd's
 SEED_S = 0.030  # Linkerd's
 FAILURE_GAIN = 0.1
 LEAST_SUCCESS = 0.01  # of the share of success: an endpoint that always fails costs a hundred times as much, not more
+_RATE = 1.0 / DECAY_S
+LEAST_ERRORS = 0.0001  # less is none: 90 successes after a failure
 FRESH_S = 0.1  # what was measured less than this ago is not faded: 1 %, which is not worth an exponential each time
 
 
@@ -60,19 +63,20 @@ def observe(live: EndpointLive, took_s: float, ok: bool | None, now_s: float) ->
         ok: Whether the endpoint did what it is for; None: not known yet.
     """
     age_s = now_s - live.measured_s
-    # For the usual short age 1 - x is as good, and half the price.
-    fade = 1.0 - age_s / DECAY_S if age_s < FRESH_S else exp(-age_s / DECAY_S)
-    rtt_s = live.rtt_s
+    live.measured_s = now_s
+    rtt_s, errors = live.rtt_s, live.error_share
+    if ok and not errors and age_s < FRESH_S and took_s >= 0.0:  # as nearly always: 1 - x is as good as exp(-x)
+        if took_s < rtt_s:
+            took_s = rtt_s - (rtt_s - took_s) * age_s * _RATE
+        live.rtt_s = live.cost_s = took_s
+        return
+    fade = exp(-age_s / DECAY_S)
     if took_s > rtt_s:
         rtt_s = live.rtt_s = took_s
     elif ok is not False and took_s >= 0.0:
         rtt_s = live.rtt_s = took_s + (rtt_s - took_s) * fade
-    errors = live.error_share
-    if ok:
-        if errors:
-            errors = live.error_share = errors * fade * (1.0 - FAILURE_GAIN)
-    elif ok is not None:
+    if ok is not None and (errors or not ok):
         errors *= fade
-        errors = live.error_share = errors + FAILURE_GAIN * (1.0 - errors)
-    live.cost_s = rtt_s / max(1.0 - errors, LEAST_SUCCESS) if errors else rtt_s
-    live.measured_s = now_s
+        errors += FAILURE_GAIN * ((0.0 if ok else 1.0) - errors)
+        errors = live.error_share = errors if errors > LEAST_ERRORS else 0.0
+    live.cost_s = rtt_s / max(1.0 - errors, LEAST_SUCCESS)

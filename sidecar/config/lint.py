@@ -17,11 +17,12 @@ from sidecar.config.node import Node
 from sidecar.config.problems import Problems
 from sidecar.config.resources import Parsed
 from sidecar.model.clusters import Protocol, ServiceKey
+from sidecar.model.faults import InjectedFault
 from sidecar.model.mesh import MeshPolicy
 from sidecar.model.policies import Ejection, Limits, Retries, Timeouts, TrafficPolicy, TrafficPolicyResource
 from sidecar.model.routes import HttpRoute
 
-Written = Callable[[str], bool]  # whether a field, as `retries.attempts`, is in the document
+Written = Callable[[str], bool]  # whether a field, as `retries.attempts` or `faults.0`, is in the document
 Finding = tuple[str, str]  # such a field, and what is doubtful about it
 _NO_GRPC = (Protocol.HTTP, Protocol.TCP, Protocol.TLS)
 _NO_TRIES = frozenset(("TCPRoute", "TLSRoute"))  # bytes are read once: there is nothing to try again
@@ -42,7 +43,7 @@ def warn_of_contradictions(documents: Sequence[Parsed], problems: Problems) -> N
             continue
         for field, message in found:
             if _has(node, field):
-                problems.warn(node.at(*field.split(".")).problem(message))
+                problems.warn(node.at(*_keys(field)).problem(message))
 
 
 def contradictions(policy: TrafficPolicy, written: Written) -> Iterator[Finding]:
@@ -58,6 +59,7 @@ def _all(policy: TrafficPolicy, written: Written) -> Iterator[tuple[tuple[str, .
     yield from _of_times(policy.timeouts, policy.retries)
     yield from _of_ejection(policy.ejection, written)
     yield from _of_limits(policy.limits)
+    yield from _of_faults(policy.faults)
 
 
 def _of_tries(retries: Retries) -> Iterator[tuple[tuple[str, ...], str]]:
@@ -142,6 +144,19 @@ def _of_limits(limits: Limits) -> Iterator[tuple[tuple[str, ...], str]]:
         yield ("limits.pending",), message
 
 
+def _of_faults(faults: Sequence[InjectedFault]) -> Iterator[tuple[tuple[str, ...], str]]:
+    for index, fault in enumerate(faults):
+        where = (f"faults.{index}",)
+        if not fault.percent:
+            yield (f"faults.{index}.percent",), "is 0: nothing is done to any try"
+        elif (
+            (fault.status or fault.reset)
+            and fault.percent == 100.0
+            and not (fault.tries or fault.headers or fault.callers)
+        ):
+            yield where, "every try of everybody fails: nothing reaches the service as long as this is here"
+
+
 class _Others:
     """The documents that a policy is read beside."""
 
@@ -197,4 +212,8 @@ class _Others:
 
 
 def _has(node: Node, field: str) -> bool:
-    return node.find(*field.split(".")) is not None
+    return node.find(*_keys(field)) is not None
+
+
+def _keys(field: str) -> list[str | int]:
+    return [int(key) if key.isdigit() else key for key in field.split(".")]

@@ -10,6 +10,7 @@ from enum import StrEnum
 from sidecar.model.balancing import DEFAULT_BALANCING, Balancing, HashKey
 from sidecar.model.clusters import ServiceKey
 from sidecar.model.faults import InjectedFault
+from sidecar.model.rates import RateLimit
 
 
 class Mode(StrEnum):
@@ -129,6 +130,8 @@ class Limits:
 class TrafficPolicy:
     """Everything a cluster's callers obey. The default value is what a service without a policy gets.
 
+    `rate_limits` alone are kept by the called side, for all callers together.
+
     `sticky`: where a request's key is that decides its backend, where a route has several; None: chance does.
     """
 
@@ -137,6 +140,7 @@ class TrafficPolicy:
     balancing: Balancing = DEFAULT_BALANCING
     ejection: Ejection = field(default_factory=Ejection)
     limits: Limits = field(default_factory=Limits)
+    rate_limits: tuple[RateLimit, ...] = ()
     sticky: HashKey | None = None
     faults: tuple[InjectedFault, ...] = ()
     mode: Mode = Mode.ENFORCE

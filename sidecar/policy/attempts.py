@@ -23,9 +23,10 @@ from sidecar.model.clusters import Endpoint
 from sidecar.model.live import ClusterLive, EndpointLive
 from sidecar.model.policies import TrafficPolicy
 from sidecar.policy import budget, deadline, limits, outlier, retry
-from sidecar.policy.grpc import ENDPOINT_FAILURES, UNAVAILABLE
+from sidecar.policy.grpc import ENDPOINT_FAILURES, RESOURCE_EXHAUSTED, UNAVAILABLE
 from sidecar.policy.retry import Failure, GiveUp
 
+SHED_STATUS = 429  # an endpoint is asked too much
 Lives = Sequence[EndpointLive]
 
 
@@ -219,7 +220,9 @@ def next_step(exchange: Exchange, now_s: float, rng: Random) -> Step:
     return Try(chosen.endpoint, deadline.try_limit_s(timeouts, exchange.per_try_s, now_s, exchange.ends_at_s))
 
 
-def outcome(exchange: Exchange, result: Failure | None, now_s: float, rng: Random, *, judged: bool = True) -> None:
+def outcome(
+    exchange: Exchange, result: Failure | None, now_s: float, rng: Random, *, judged: bool = True, shed: bool = False
+) -> None:
     """Tell how the try ended: None for an answer's head that is to be forwarded, else the failure.
 
     A failure that the client caused (it left) must not be told here: `finish` alone ends such an exchange.
@@ -228,6 +231,7 @@ def outcome(exchange: Exchange, result: Failure | None, now_s: float, rng: Rando
     Args:
         judged: False when a head without failure says nothing yet, because its trailers will (gRPC): `ended` is to be
             told then.
+        shed: The answer is SHED_STATUS. No failure, but who refuses at once must not look quick, or gets more of it.
     """
     live = exchange.current
     if live is None:
@@ -235,7 +239,7 @@ def outcome(exchange: Exchange, result: Failure | None, now_s: float, rng: Rando
     if result is None:
         observe = exchange.balancer.observe
         if observe is not None:
-            observe(live, now_s - exchange.asked_s, True if judged else None, now_s)
+            observe(live, now_s - exchange.asked_s, not shed if judged else None, now_s)
         if judged and (live.failures or live.ejected_until_s):  # else there is nothing for a success to forget
             _record(exchange, live, result, now_s, rng)
         exchange.over = _FORWARD
@@ -293,7 +297,7 @@ def _record(exchange: Exchange, live: EndpointLive, result: Failure | None, now_
         return
     kind = None if result is None or _blameless(result) else _kind(result)
     if result is not None:
-        _observe(exchange, live, kind is None, now_s)
+        _observe(exchange, live, kind is None and not _sheds(result), now_s)
     policy = exchange.policy
     exchange.ejected = outlier.record(
         exchange.cluster, live, kind, policy.ejection, policy.mode, now_s, rng, probed=exchange.probes
@@ -306,6 +310,10 @@ def _observe(exchange: Exchange, live: EndpointLive, ok: bool, now_s: float) -> 
     observe = exchange.balancer.observe
     if observe is not None:
         observe(live, now_s - exchange.asked_s, ok, now_s)
+
+
+def _sheds(result: Failure) -> bool:
+    return result.status == SHED_STATUS or result.grpc_status == RESOURCE_EXHAUSTED
 
 
 def _kind(result: Failure) -> outlier.Kind:

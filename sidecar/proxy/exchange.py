@@ -249,7 +249,8 @@ class _Run:
             failure = failed(record, timed_out(record, self.side.pool, now_s), untouched=record.lease is None)
         # gRPC is judged by the trailers, unless the head is all there is of an answer, or it is not an answer of gRPC.
         final = not record.grpc or record.grpc_told is not None or (answer is not None and answer.status != 200)
-        attempts.outcome(exchange, failure, now_s, worker.rng, judged=final)
+        shed = answer is not None and answer.status == attempts.SHED_STATUS
+        attempts.outcome(exchange, failure, now_s, worker.rng, judged=final, shed=shed)
         close_span(span, now_s, answer, failure)
         self._tell_ejected()
         lease = record.lease

@@ -248,7 +248,7 @@ class FastPath(FastRequest):
                 self._hand_over("answer-body")
                 return
         now_s = worker.now()
-        attempts.outcome(exchange, None, now_s, worker.rng)
+        attempts.outcome(exchange, None, now_s, worker.rng, shed=answer.status == attempts.SHED_STATUS)
         if self._span is not None:
             close_span(self._span, now_s, None, None)
             self._span.status = answer.status

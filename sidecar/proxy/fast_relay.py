@@ -217,7 +217,8 @@ class FastRelay(FastStream):
             self._hand_over("status", events)
             return
         now_s = self._upstream.link.read_s
-        attempts.outcome(exchange, None, now_s, worker.rng, judged=not grpc_)
+        shed = head.status == attempts.SHED_STATUS
+        attempts.outcome(exchange, None, now_s, worker.rng, judged=not grpc_, shed=shed)
         if self._span is not None:
             close_span(self._span, now_s, head, None)
         self._status = head.status

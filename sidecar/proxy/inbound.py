@@ -9,14 +9,17 @@ caller's side decides.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sidecar.errors import DENIED, MISDIRECTED, NO_TUNNEL, ProxyError
+from sidecar.balance.hashing import key_of
+from sidecar.errors import DENIED, MISDIRECTED, NO_TUNNEL, RATE_LIMITED, Fault, ProxyError
 from sidecar.model.balancing import Algorithm, Balancing
 from sidecar.model.bootstrap import InboundPort, NodeInfo
 from sidecar.model.clusters import ClusterKey, Endpoint, Protocol, ServiceKey
 from sidecar.model.live import LiveRegistry
 from sidecar.model.messages import Fields, RequestHead
 from sidecar.model.policies import AuthorizationPolicy, Ejection, Limits, Retries, RetryOn, Timeouts, TrafficPolicy
-from sidecar.policy import access, deadline, grpc
+from sidecar.model.rates import RateLimit
+from sidecar.policy import access, deadline, grpc, rates
+from sidecar.proxy.affinity import source_of
 from sidecar.proxy.edits import CLIENT_CERT
 from sidecar.proxy.handover import HandOver
 from sidecar.proxy.outbound import trace_fields
@@ -32,6 +35,10 @@ STREAM_IDLE_S = 3600.0
 
 # What speaks these is only ever read as requests: bytes in a tunnel would reach the app past all that is asked of them.
 _REQUESTS_ONLY = (Protocol.HTTP, Protocol.HTTP2, Protocol.GRPC)
+
+# A plain request of HTTP/1.1, or of HTTP/2, reaches an app that speaks these without the full path.
+_HTTP1 = (Protocol.AUTO, Protocol.HTTP)
+_HTTP2 = (Protocol.AUTO, Protocol.HTTP2, Protocol.GRPC)
 
 APP = "app"  # the endpoint's id in logs and /clusters
 
@@ -104,6 +111,9 @@ class Inbound:
                 NO_TUNNEL,
                 f"the port is declared {protocol.value}, which carries requests: CONNECT is for tcp, tls and auto",
             )
+        refused = None if record.raw else self._too_many(target.service, record.head, peer)
+        if refused is not None:
+            raise ProxyError(refused)
         return target.plan
 
     def route_now(self, head: RequestHead, peer: Peer) -> RoutePlan | None:
@@ -112,11 +122,37 @@ class Inbound:
             target = self._target(head.authority)
         except ProxyError:
             return None
-        policies = self._worker.access_policies(target.service)
+        worker = self._worker
+        policies = worker.access_policies(target.service)
         if policies is not self._judged_by:
             verdict = access.decide(policies, peer.principal or None)
             self._judged_by, self._may_pass = policies, verdict.allowed and not verdict.shadow_denied
-        return target.plan if self._may_pass else None
+        if not self._may_pass:
+            return None
+        if worker.rate_limits(target.service) is not None:
+            protocol = target.plan.backends[0].protocol
+            # What goes on to `route` all the same is counted there, and only there.
+            fast = _HTTP2 if head.version == b"2" else _HTTP1
+            if protocol not in fast or self._too_many(target.service, head, peer) is not None:
+                return None
+        return target.plan
+
+    def _too_many(self, service: ServiceKey, head: RequestHead, peer: Peer) -> Fault | None:
+        """Count a request among those of its service; why it is refused, if it is."""
+        worker = self._worker
+        limits = worker.rate_limits(service)
+        if limits is None:
+            return None
+        told = rates.decide(limits.buckets, head.path, lambda limit: _key_of(limit, head, peer), worker.now())
+        if told is None:
+            return None
+        if limits.shadow:
+            worker.observer.shadowed("TrafficPolicy", service, "rate-limit")
+            return None
+        limit = told.limit
+        sentence = f"{service} takes {limit.requests} requests in {limit.interval_s:g}s"
+        whose = f" for each {limit.key.of.value}" if limit.key is not None else ""
+        return RATE_LIMITED.saying(sentence + whose).after(told.retry_after_s)
 
     def end_s(self, plan: RoutePlan, told: bytes | None, since_s: float, peer: Peer) -> float | None:
         """See `Side`."""
@@ -165,3 +201,7 @@ class Inbound:
             declared = ", ".join(map(str, self._targets))
             raise ProxyError(MISDIRECTED, f"port {port} is not declared here (declared: {declared})")
         return target
+
+
+def _key_of(limit: RateLimit, head: RequestHead, peer: Peer) -> bytes | None:
+    return key_of(limit.key, head, source_of(peer)) if limit.key is not None else None

@@ -5,6 +5,8 @@ upstream untouched says so to a mesh peer (`x-mesh-untouched`), so that the call
 the method.
 """
 
+import math
+
 from sidecar.errors import Fault
 from sidecar.model.messages import Fields, ResponseHead
 
@@ -29,6 +31,8 @@ def reply(fault: Fault, *, denied: str = "", to_mesh_peer: bool = False) -> tupl
     fields: Fields = [(b"content-type", b"text/plain; charset=utf-8"), (FLAGS, fault.flag.encode())]
     if fault.status == 405:
         fields.append((b"allow", b"GET, HEAD, POST, PUT, PATCH, DELETE, OPTIONS"))  # RFC 9110 section 15.5.6 wants it
+    if fault.retry_after_s > 0:
+        fields.append((b"retry-after", b"%d" % math.ceil(fault.retry_after_s)))
     if denied:
         fields.append((DENIED, denied.encode()))
     if to_mesh_peer and fault.upstream_untouched and fault.status in (503, 504):

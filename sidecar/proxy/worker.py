@@ -25,6 +25,7 @@ from sidecar.proxy.codecs import http2_client
 from sidecar.proxy.edits import NOT_FROM_CLIENTS, REQUEST_ID
 from sidecar.proxy.places import Places
 from sidecar.proxy.pool import Pool
+from sidecar.proxy.rates import Rates, rates_of
 from sidecar.proxy.replies import UNTOUCHED
 from sidecar.proxy.timer import Timer
 from sidecar.proxy.way import Way
@@ -147,6 +148,7 @@ class Worker:
         self._connections = 0
         self._idle: set[Waiting] = set()
         self._drain_calls: set[Callable[[], None]] = set()
+        self._rates: tuple[Snapshot, dict[ServiceKey, Rates | None]] = (self.snapshot, {})
         self._access: tuple[Snapshot, dict[ServiceKey, tuple[AuthorizationPolicy, ...]]] = (self.snapshot, {})
 
     def _http2_client(self) -> MuxClient:
@@ -207,6 +209,19 @@ class Worker:
         if policies is None:
             policies = found[service] = _targeting(self.snapshot, service)
         return policies
+
+    def rate_limits(self, service: ServiceKey) -> Rates | None:
+        """What keeps the rates of `service`; None when nobody asks for any. Looked up once per snapshot.
+
+        A push that leaves a limit as it is leaves its buckets as they are.
+        """
+        snapshot, found = self._rates
+        if snapshot is not self.snapshot:
+            found = {key: rates_of(self.snapshot, key, kept) for key, kept in found.items()}
+            self._rates = (self.snapshot, found)
+        if service not in found:
+            found[service] = rates_of(self.snapshot, service, None)
+        return found[service]
 
     def connection_ends_s(self, peer: Peer) -> float:
         """When a connection of `peer` that begins now is to end in order: those with an identity live so long only."""

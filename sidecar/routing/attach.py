@@ -6,7 +6,7 @@ the first by name counts; of routes of several kinds on one port those of one ki
 """
 
 from sidecar.model.clusters import ClusterKey, Endpoint, ServiceKey
-from sidecar.model.policies import TrafficPolicyResource
+from sidecar.model.policies import TrafficPolicy, TrafficPolicyResource
 from sidecar.model.routes import AnyRoute
 from sidecar.model.snapshot import Snapshot
 
@@ -89,3 +89,15 @@ def _policies(snapshot: Snapshot) -> dict[_Target, TrafficPolicyResource]:
             for target in body.targets:
                 attached.setdefault((target.kind, body.namespace, target.name, target.section), body)
     return attached
+
+
+def own_policy(snapshot: Snapshot, service: ServiceKey) -> TrafficPolicy | None:
+    """The policy whose target is the service, for its own side: without building all attachments."""
+    wanted = service.namespace, "Service", service.name
+    for resource in snapshot.of_kind("TrafficPolicy"):
+        body = resource.body
+        if not isinstance(body, TrafficPolicyResource):
+            continue
+        if wanted in [(body.namespace, target.kind, target.name) for target in body.targets]:
+            return body.policy
+    return None

@@ -15,7 +15,7 @@ from sidecar.errors import CONNECT_FAILED, CONNECT_TIMEOUT, REQUEST_TIMEOUT, TRY
 from sidecar.model.clusters import ClusterKey, Endpoint, ServiceKey
 from sidecar.model.live import LiveRegistry
 from sidecar.model.policies import TrafficPolicy
-from sidecar.policy import attempts, deadline
+from sidecar.policy import attempts, deadline, retry_after
 from sidecar.policy.attempts import Exchange, Try, Wait
 from sidecar.policy.retry import Failure
 from sidecar.sim.record import Out, Record, Tried
@@ -133,7 +133,7 @@ class _Call:
         """A try has ended."""
         caller, exchange, now_s = self.caller, self.exchange, self.caller.timeline.now_s
         self.status = status
-        attempts.outcome(exchange, failure, now_s, caller.rng)
+        attempts.outcome(exchange, failure, now_s, caller.rng, shed=status == attempts.SHED_STATUS)
         caller.record.on_try(Tried(caller.name, server.name, began_s, now_s - began_s, failure is None))
         if exchange.over is None:
             caller.record.on_retry(exchange, now_s)
@@ -218,7 +218,8 @@ class _Attempt:
         if self.over:
             return
         self.call.caller.keep(self.server, self.life)
-        self._tell(status, Failure(None, status, False) if status >= 500 else None)
+        after_s = self.server.retry_after_s if status in retry_after.STATUSES else None
+        self._tell(status, Failure(None, status, False, retry_after_s=after_s) if status >= 500 else None)
 
     def _fail(self, fault: Fault, untouched: bool) -> None:
         if not self.over:

@@ -137,7 +137,7 @@ class _Reader:
     # Services and clients
 
     def _service(self, name: str, node: Node) -> ServiceSpec:
-        got = node.fields("endpoints", "latency", "capacity", "queue", "calls", "zones", "policy")
+        got = node.fields("endpoints", "latency", "capacity", "queue", "calls", "zones", "retryAfter", "policy")
         calls = got.get("calls")
         asked = calls.items() if calls is not None else []
         if calls is not None and len(asked) > MAX_CALLS:
@@ -152,6 +152,7 @@ class _Reader:
             calls=tuple(item.label() for item in asked),
             policy=got.maybe("policy", _policy, DEFAULT_POLICY),
             zones=tuple(got.maybe("zones", self._zones, ())),
+            retry_after_s=got.maybe("retryAfter", Node.seconds, None),
         )
 
     def _zones(self, node: Node) -> list[str]:

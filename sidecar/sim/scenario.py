@@ -34,6 +34,7 @@ class ServiceSpec:
         calls: Services that it asks for each request, one after the other; an answer of 5xx makes its own one 503.
         policy: What callers of the service obey.
         zones: Where its endpoints are, in turn; none: nowhere.
+        retry_after_s: What its 503s say in `Retry-After`; None: nothing.
     """
 
     name: str
@@ -44,6 +45,7 @@ class ServiceSpec:
     calls: tuple[str, ...] = ()
     policy: TrafficPolicy = DEFAULT_POLICY
     zones: tuple[str, ...] = ()
+    retry_after_s: float | None = None
 
     def zone_of(self, number: int) -> str:
         """The zone of an endpoint, counted from 1."""

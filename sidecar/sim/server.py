@@ -44,6 +44,7 @@ class Server:
 
     Attributes:
         lives: How often it has crashed: connections of an earlier life are gone.
+        retry_after_s: What a 503 of it says of when to ask again; None: nothing.
     """
 
     def __init__(
@@ -62,6 +63,7 @@ class Server:
         self.name = name
         self.zone = zone
         self.lives = 0
+        self.retry_after_s = spec.retry_after_s
         self._spec = spec
         self._faults = [fault for fault in faults if name in fault.whom]
         self._timeline = timeline

@@ -197,4 +197,4 @@ def _idler(chosen: EndpointLive, may: Sequence[EndpointLive]) -> str:
 
 
 def _near(one: float, other: float) -> bool:
-    return abs(one - other) <= 0.01 * max(one, other) + 1e-9
+    return abs(one - other) <= 0.01 * max(one, other) + 1e-4

@@ -55,6 +55,7 @@ class Rules(Record):
         self.ended: Counter[Exchange] = Counter()
         self.arrived: dict[Exchange, set[str]] = defaultdict(set)
         self.probes: dict[EndpointLive, tuple[Exchange, float]] = {}
+        self._not_before: dict[Exchange, float] = {}  # as the last answer has it
         self._told: dict[tuple[str, str], list[tuple[float, bool]]] = defaultdict(list)
         self._out: dict[tuple[str, str], float] = {}
         self._requests: dict[object, list[float]] = defaultdict(list)
@@ -85,6 +86,8 @@ class Rules(Record):
         _expect(exchange.attempt <= 1 + policy.retries.attempts, f"try {exchange.attempt}", now_s)
         if exchange.ends_at_s is not None:
             _expect(now_s < exchange.ends_at_s, "a try after the request's end", now_s)
+        not_before_s = self._not_before.get(exchange, now_s)
+        _expect(now_s >= not_before_s - _EPSILON_S, f"a try {not_before_s - now_s:.3f} s before it is wanted", now_s)
         out, count = len(cluster.present) - len(passing), len(cluster.present)
         most = max(1, count * policy.ejection.max_percent // 100) if count > 1 else 0
         _expect(out <= most, f"{out} of {count} are ejected", now_s)
@@ -135,7 +138,9 @@ class Rules(Record):
             _expect(len(there) == 1, f"a {exchange.method.decode()} reached {sorted(there)}", now_s)
 
     def on_retry(self, exchange: Exchange, now_s: float) -> None:
-        budget = exchange.policy.retries.budget
+        last, budget = exchange.last, exchange.policy.retries.budget
+        assert last is not None
+        self._not_before[exchange] = now_s + (last.retry_after_s or 0.0)
         retries, requests = self._retries[exchange.cluster], self._requests[exchange.cluster]
         retries.append(now_s)
         since_s = now_s - budget.interval_s
@@ -220,6 +225,7 @@ def _service(name: str, rng: Random, calls: tuple[str, ...]) -> ServiceSpec:
         calls=calls,
         policy=_policy(rng),
         zones=rng.choice(((), ZONES[:1], ZONES[:2], ZONES)),
+        retry_after_s=rng.choice((None, None, 0.05, 1.0)),
     )
 
 

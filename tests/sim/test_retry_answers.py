@@ -5,7 +5,8 @@ import trio
 from trio.testing import MockClock
 
 from sidecar.model.balancing import Algorithm, Balancing
-from sidecar.model.policies import Retries, RetryOn, Timeouts, TrafficPolicy
+from sidecar.model.policies import Backoff, Retries, RetryOn, Timeouts, TrafficPolicy
+from tests.support.http2_peers import Call, Client, Http2Mesh
 from tests.support.mesh import AppConnection, MemoryMesh, ok
 
 ONE_AFTER_THE_OTHER = Balancing(algorithm=Algorithm.ROUND_ROBIN)
@@ -68,4 +69,29 @@ async def test_a_plain_500_is_tried_again_for_those_who_ask_for_5xx(autojump_clo
         assert [(await mesh.request()).status for _ in range(4)] == [200] * 4
         posted = [(await mesh.request("POST", body=b"x")).status for _ in range(2)]
         assert sorted(posted) == [200, 500]
+        nursery.cancel_scope.cancel()
+
+
+async def unavailable(call: Call) -> None:
+    await call.arrived()
+    await trio.sleep(1.0)
+    call.head(200, [("content-type", "application/grpc"), ("grpc-status", "14")], end=True)
+
+
+async def works(call: Call) -> None:
+    await call.arrived()
+    await call.answer(200, b"", [("content-type", "application/grpc")], [("grpc-status", "0")])
+
+
+async def test_each_try_is_told_what_is_left_of_the_calls_deadline(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        mesh = Http2Mesh(nursery)
+        first, second = mesh.http2("a", unavailable), mesh.http2("b", works)
+        retries = Retries(on=frozenset({RetryOn.GRPC_UNAVAILABLE}), backoff=Backoff(base_s=1e-6, max_s=1e-6))
+        mesh.configure(["a", "b"], TrafficPolicy(balancing=ONE_AFTER_THE_OTHER, retries=retries))
+        fields = [("content-type", "application/grpc"), ("te", "trailers"), ("grpc-timeout", "5S")]
+        got = await Client(mesh).request("POST", "/shop.Orders/Get", b"x", fields)
+        assert got.trailers == [("grpc-status", "0")]
+        told = [call.message.get("grpc-timeout") for call in (*first.calls, *second.calls)]
+        assert told == ["5000m", "4000m"]
         nursery.cancel_scope.cancel()

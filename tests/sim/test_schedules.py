@@ -1,6 +1,7 @@
 """The machine and its policies under random faults: the rules hold, and each planted mistake is found by them."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from sidecar.model.live import EndpointLive
 from sidecar.model.policies import Retries
 from sidecar.policy import attempts, budget, deadline, limits, outlier, retry
+from sidecar.policy.retry import Failure
 from tests.sim import schedules
 from tests.sim.schedules import BrokenError, play
 
@@ -41,6 +43,11 @@ def _more_attempts(*args: Any, policy: Retries, attempt: int, **words: Any) -> o
     return _worth(*args, policy=policy, attempt=min(attempt, 1), **words)
 
 
+def _half_the_wait(failure: Failure, **words: Any) -> object:
+    wait_s = (failure.retry_after_s or 0.0) / 2
+    return _worth(replace(failure, retry_after_s=wait_s), **words)
+
+
 _worth = retry.worth_another_try
 
 
@@ -60,6 +67,12 @@ MISTAKES: dict[str, tuple[object, str, object]] = {
     ),
     "retry: a POST is safe": (retry, "IDEMPOTENT_METHODS", retry.IDEMPOTENT_METHODS | {b"POST"}),
     "retry: attempts are not counted": (retry, "worth_another_try", _more_attempts),
+    "retry: Retry-After is not read": (
+        retry,
+        "worth_another_try",
+        lambda failure, **words: _worth(replace(failure, retry_after_s=None), **words),
+    ),
+    "retry: half of Retry-After is enough": (retry, "worth_another_try", _half_the_wait),
     "outlier: nobody is out": (outlier, "passing", _all_ready),
     "outlier: everybody asks whether it is back": (outlier, "begin_probe", lambda *_: 0.0),
     "outlier: one asks before its time": (

@@ -10,6 +10,7 @@ from sidecar.config.policy.balancing import encode_balancing, encode_hash_key, p
 from sidecar.config.policy.ejection import encode_ejection, parse_ejection
 from sidecar.config.policy.faults import encode_faults, parse_faults
 from sidecar.config.policy.limits import encode_limits, parse_limits
+from sidecar.config.policy.rates import encode_rate_limits, parse_rate_limits
 from sidecar.config.policy.retries import encode_retries, parse_retries
 from sidecar.config.policy.timeouts import encode_timeouts, parse_timeouts
 from sidecar.config.targets import encode_targets, parse_targets
@@ -21,7 +22,17 @@ from sidecar.model.policies import (
 )
 from sidecar.model.routes import ROUTE_KINDS
 
-POLICY_FIELDS = ("timeouts", "retries", "balancing", "ejection", "limits", "stickySplit", "faults", "mode")
+POLICY_FIELDS = (
+    "timeouts",
+    "retries",
+    "balancing",
+    "ejection",
+    "limits",
+    "rateLimits",
+    "stickySplit",
+    "faults",
+    "mode",
+)
 
 
 def parse_traffic_policy(meta: Metadata, spec: Node) -> TrafficPolicyResource:
@@ -40,6 +51,7 @@ def policy_of(got: Fields) -> TrafficPolicy:
         balancing=got.maybe("balancing", parse_balancing, base.balancing),
         ejection=got.maybe("ejection", parse_ejection, base.ejection),
         limits=got.maybe("limits", parse_limits, base.limits),
+        rate_limits=got.maybe("rateLimits", parse_rate_limits, base.rate_limits),
         sticky=got.maybe("stickySplit", parse_hash_key, base.sticky),
         faults=got.maybe("faults", parse_faults, base.faults),
         mode=got.maybe("mode", lambda node: node.choice(Mode), base.mode),
@@ -60,6 +72,7 @@ def encode_policy(policy: TrafficPolicy) -> dict[str, Json]:
         "balancing": encode_balancing(policy.balancing),
         "ejection": encode_ejection(policy.ejection),
         "limits": encode_limits(policy.limits),
+        **({"rateLimits": encode_rate_limits(policy.rate_limits)} if policy.rate_limits else {}),
         **({} if policy.sticky is None else {"stickySplit": encode_hash_key(policy.sticky)}),
         **({"faults": encode_faults(policy.faults)} if policy.faults else {}),
         "mode": policy.mode.value,

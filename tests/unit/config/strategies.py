@@ -46,6 +46,7 @@ from sidecar.model.policies import (
     TrafficPolicy,
     TrafficPolicyResource,
 )
+from sidecar.model.rates import RateLimit
 from sidecar.model.routes import (
     ROUTE_KINDS,
     BackendRef,
@@ -265,6 +266,14 @@ hash_keys = st.one_of(
     st.builds(HashKey, st.just(HashOf.COOKIE), st.from_regex(r"[A-Za-z0-9_.-]{1,20}", fullmatch=True)),
     st.builds(HashKey, st.sampled_from((HashOf.SOURCE, HashOf.PATH))),
 )
+rate_limits = st.builds(
+    RateLimit,
+    requests=st.integers(1, 1_000_000),
+    interval_s=st.integers(1000, 100_000).map(lambda ms: ms / 1000),
+    burst=st.integers(1, 1_000_000),
+    key=st.none() | hash_keys,
+    path=st.sampled_from(["", "/", "/search", "/a/b"]),
+)
 subsets = st.builds(
     Subset,
     st.dictionaries(label_names, label_values, min_size=1, max_size=3).map(lambda found: tuple(sorted(found.items()))),
@@ -335,6 +344,7 @@ def traffic_policies(draw: st.DrawFn) -> TrafficPolicy:
             pending=draw(st.integers(0, 10**6)),
             requests=draw(st.integers(1, 10**6)),
         ),
+        rate_limits=tuple(draw(st.lists(rate_limits, max_size=3))),
         sticky=draw(st.one_of(st.none(), hash_keys)),
         faults=tuple(draw(st.lists(faults(), max_size=3))),
         mode=draw(st.sampled_from(Mode)),

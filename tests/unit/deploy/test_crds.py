@@ -56,6 +56,9 @@ spec:
     max: 300s
     maxPercent: 34
   limits: {connections: 1024, pending: 256, requests: 1024}
+  rateLimits:
+  - {requests: 100, interval: 1m, burst: 20, by: {source: true}, path: /search}
+  - {requests: 5}
   stickySplit: {cookie: user}
   faults:
   - {percent: 10, tries: 1, headers: [{name: X-Test, value: "1"}], callers: [frontend.shop], delay: 200ms, abort: 503}

@@ -34,6 +34,7 @@ from sidecar.model.policies import (
 )
 from sidecar.policy import attempts
 from sidecar.policy.attempts import Answer, Exchange, Step, Try, Wait
+from sidecar.policy.grpc import RESOURCE_EXHAUSTED
 from sidecar.policy.retry import CUT_OFF_MAX, Failure, GiveUp
 
 KEY = ClusterKey(ServiceKey("shop", "orders"), 8080)
@@ -243,6 +244,24 @@ def test_a_full_cluster_refuses_without_counting() -> None:
     attempts.finish(second)
     assert machine.live.cluster(KEY).in_flight == 1
     attempts.finish(first)
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        Failure(None, 429, False, named=True),
+        Failure(None, None, False, grpc_status=RESOURCE_EXHAUSTED),
+    ],
+)
+def test_who_says_that_it_is_asked_too_much_is_asked_less_and_not_blamed(refused: Failure) -> None:
+    machine = Machine(["a"])
+    exchange = machine.start()
+    machine.next(exchange)
+    machine.tell(exchange, refused)
+    (live,) = machine.live.cluster(KEY).endpoints.values()
+    assert (live.failures, live.failed_tries) == (0, 0)
+    assert live.error_share == pytest.approx(0.1)
+    attempts.finish(exchange)
 
 
 def test_a_route_to_an_unknown_service_is_answered_500() -> None:
