@@ -272,6 +272,16 @@ PAGES: tuple[FlagPage, ...] = (
         ("find and remove the fault policy if the test is over",),
     ),
     FlagPage(
+        "FB",
+        "fallback answered",
+        "The service failed, and the policy's fallback answered in its place; flags before it say how it failed.",
+        ("the service has no endpoint that answers, or answers with a status that the fallback covers",),
+        (
+            "look at the flags before FB, and at the service",
+            "meshctl get trafficpolicies: which has the fallback?",
+        ),
+    ),
+    FlagPage(
         "FI",
         "fault injected",
         "A fault policy answered instead of the service, on purpose.",

@@ -159,6 +159,30 @@ FIELDS: tuple[Field, ...] = (
         flag="RL",
     ),
     Field(
+        "fallback.statuses",
+        "statuses that the fallback answers instead of, when there is no further try",
+        "what says that nobody could answer",
+        flag="FB",
+    ),
+    Field(
+        "fallback.status",
+        "its status",
+        "callers go on",
+        flag="FB",
+    ),
+    Field(
+        "fallback.contentType",
+        "its media type",
+        "most fallbacks are an empty list",
+        flag="FB",
+    ),
+    Field(
+        "fallback.body",
+        "its text, at most 4096 characters; without it there is no fallback",
+        "only the service knows what does no harm",
+        flag="FB",
+    ),
+    Field(
         "faults",
         "on purpose: delay, abort (a status), reset; for percent of tries, the first tries, headers, callers",
         "nobody wants them unasked",

@@ -9,6 +9,7 @@ from enum import StrEnum
 
 from sidecar.model.balancing import DEFAULT_BALANCING, Balancing, HashKey
 from sidecar.model.clusters import ServiceKey
+from sidecar.model.fallback import Fallback
 from sidecar.model.faults import InjectedFault
 from sidecar.model.rates import RateLimit
 
@@ -142,6 +143,7 @@ class TrafficPolicy:
     limits: Limits = field(default_factory=Limits)
     rate_limits: tuple[RateLimit, ...] = ()
     sticky: HashKey | None = None
+    fallback: Fallback | None = None
     faults: tuple[InjectedFault, ...] = ()
     mode: Mode = Mode.ENFORCE
 

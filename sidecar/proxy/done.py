@@ -58,6 +58,6 @@ def describe(record: HandOver, peer: Peer, side: Side, worker: Worker) -> Reques
 
 def _flags(record: HandOver) -> str:
     flags = [record.fault.flag] if record.fault is not None else []
-    if record.injected:
-        flags.append(record.injected)
+    if record.mark:
+        flags.append(record.mark)
     return ",".join(flags) or "-"

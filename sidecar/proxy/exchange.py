@@ -46,7 +46,7 @@ from sidecar.proxy.outgoing import outgoing_head
 from sidecar.proxy.patience import Patience
 from sidecar.proxy.raw import raw_head
 from sidecar.proxy.relay import relay
-from sidecar.proxy.replies import redirection, reply
+from sidecar.proxy.replies import FALLBACK, degraded, redirection, reply
 from sidecar.proxy.side import Side
 from sidecar.proxy.tunnel import tunnel
 from sidecar.proxy.upload import Upload
@@ -198,7 +198,19 @@ class _Run:
         fault = step.fault
         if step.denied is GiveUp.ATTEMPTS and fault.flag != "UT":
             fault = Fault(f"URX,{fault.flag}", fault.side, fault.status, fault.upstream_untouched, fault.sentence)
-        await self._reply(fault, step.denied)
+        if not await self._fall_back(fault.status, fault):
+            await self._reply(fault, step.denied)
+
+    async def _fall_back(self, status: int, fault: Fault | None) -> bool:
+        """Answer as the policy says instead of with `status`; False when it says nothing of it."""
+        record, exchange = self.record, self.record.exchange
+        assert exchange is not None
+        fallback = exchange.policy.fallback
+        if fallback is None or status not in fallback.statuses or record.grpc or record.raw:
+            return False
+        record.fault, record.mark = fault, FALLBACK
+        await self._answer(*degraded(fallback))
+        return True
 
     # One try.
 
@@ -262,6 +274,10 @@ class _Run:
         assert lease is not None
         if exchange.denied is GiveUp.ATTEMPTS:
             record.fault = RETRY_LIMIT
+        if await self._fall_back(answer.status, record.fault):
+            lease.put_down()
+            record.lease = None
+            return True
         if record.tunnelled:
             await patience.bounded(partial(tunnel, record, self.client, lease, answer, self.side, worker))
         elif record.raw:
@@ -348,7 +364,7 @@ class _Run:
         if met is None:
             return
         if met.delay_s:
-            record.injected = faults.DELAYED
+            record.mark = faults.DELAYED
             try:
                 await self.patience.bounded(partial(trio.sleep, met.delay_s))
             except Interrupted:
@@ -357,7 +373,7 @@ class _Run:
                 over = record.ends_at_s is not None and worker.now() >= record.ends_at_s
                 raise ProxyError(REQUEST_TIMEOUT if over else TRY_TIMEOUT) from None  # a slow endpoint, it would seem
         if met.fault is not None:
-            record.injected = faults.FAILED if met.fault.flag != faults.FAILED else ""
+            record.mark = faults.FAILED if met.fault.flag != faults.FAILED else ""
             raise ProxyError(met.fault)
 
     def _tell_ejected(self) -> None:

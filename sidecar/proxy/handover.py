@@ -56,7 +56,7 @@ class HandOver:
         step: What the machine said and nobody has done yet; with `lease`, the try that was written.
         why_left: Why the fast path gave the request away; "" when it never had it.
         fault: What ended the request, if something did.
-        injected: The flag of a fault that a policy asked for (policy/faults.py), where `fault` does not tell it; or "".
+        mark: A flag that `fault` does not tell: of an injected fault (policy/faults.py), of a fallback; or "".
     """
 
     __slots__ = (
@@ -73,8 +73,8 @@ class HandOver:
         "grpc",
         "grpc_told",
         "head",
-        "injected",
         "lease",
+        "mark",
         "outgoing",
         "principal",
         "raw",
@@ -102,7 +102,7 @@ class HandOver:
         self.head = head
         self.started_s = started_s
         self.body_seen = b""
-        self.injected = ""
+        self.mark = ""
         self.body_complete = body_complete
         self.route: RoutePlan | None = None
         self.cluster: ClusterPlan | None = None

@@ -8,11 +8,20 @@ the method.
 import math
 
 from sidecar.errors import Fault
+from sidecar.model.fallback import Fallback
 from sidecar.model.messages import Fields, ResponseHead
 
 FLAGS = b"x-mesh-flags"
 UNTOUCHED = b"x-mesh-untouched"
 DENIED = b"x-mesh-retry-denied"
+FALLBACK = "FB"  # the flag of an answer that a policy's `fallback` gave
+
+
+def degraded(fallback: Fallback) -> tuple[ResponseHead, bytes]:
+    """Head and body of a policy's own answer in the place of a failure; it says so."""
+    body = fallback.body.encode()
+    fields: Fields = [(b"content-type", fallback.content_type.encode("ascii")), (FLAGS, FALLBACK.encode())]
+    return ResponseHead(fallback.status, fields, content_length=len(body)), body
 
 
 def redirection(status: int, location: bytes) -> tuple[ResponseHead, bytes]:

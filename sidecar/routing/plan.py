@@ -49,7 +49,8 @@ class RoutePlan:
             Of connections: they are refused.
         cumulative: Running sums of their weights, for `balance.pick.split`.
         policy: For what concerns the request (timeouts, retries): see `routing/compile.py` for which policy that is.
-        policies: For each backend what a try obeys: timeouts, retries, faults of `policy`, the rest of the backend's.
+        policies: For each backend what a try obeys: timeouts, retries, fallback and faults of `policy`, the rest of
+            the backend's.
         request_s: Time of the request; None: no limit.
         whole_response: True when the user set `request_s` in the route: it then bounds the whole response and not only
             its head.

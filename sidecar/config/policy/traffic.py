@@ -8,6 +8,7 @@ from sidecar.config.header import OWN_API, Metadata, document
 from sidecar.config.node import Fields, Json, Node
 from sidecar.config.policy.balancing import encode_balancing, encode_hash_key, parse_balancing, parse_hash_key
 from sidecar.config.policy.ejection import encode_ejection, parse_ejection
+from sidecar.config.policy.fallback import encode_fallback, parse_fallback
 from sidecar.config.policy.faults import encode_faults, parse_faults
 from sidecar.config.policy.limits import encode_limits, parse_limits
 from sidecar.config.policy.rates import encode_rate_limits, parse_rate_limits
@@ -30,6 +31,7 @@ POLICY_FIELDS = (
     "limits",
     "rateLimits",
     "stickySplit",
+    "fallback",
     "faults",
     "mode",
 )
@@ -53,6 +55,7 @@ def policy_of(got: Fields) -> TrafficPolicy:
         limits=got.maybe("limits", parse_limits, base.limits),
         rate_limits=got.maybe("rateLimits", parse_rate_limits, base.rate_limits),
         sticky=got.maybe("stickySplit", parse_hash_key, base.sticky),
+        fallback=got.maybe("fallback", parse_fallback, base.fallback),
         faults=got.maybe("faults", parse_faults, base.faults),
         mode=got.maybe("mode", lambda node: node.choice(Mode), base.mode),
     )
@@ -74,6 +77,7 @@ def encode_policy(policy: TrafficPolicy) -> dict[str, Json]:
         "limits": encode_limits(policy.limits),
         **({"rateLimits": encode_rate_limits(policy.rate_limits)} if policy.rate_limits else {}),
         **({} if policy.sticky is None else {"stickySplit": encode_hash_key(policy.sticky)}),
+        **({} if policy.fallback is None else {"fallback": encode_fallback(policy.fallback)}),
         **({"faults": encode_faults(policy.faults)} if policy.faults else {}),
         "mode": policy.mode.value,
     }

@@ -28,6 +28,7 @@ from sidecar.model.clusters import (
     ServicePort,
     Workload,
 )
+from sidecar.model.fallback import Fallback
 from sidecar.model.faults import InjectedFault
 from sidecar.model.mesh import MeshPolicy
 from sidecar.model.policies import (
@@ -274,6 +275,13 @@ rate_limits = st.builds(
     key=st.none() | hash_keys,
     path=st.sampled_from(["", "/", "/search", "/a/b"]),
 )
+fallbacks = st.builds(
+    Fallback,
+    statuses=st.frozensets(st.integers(400, 599), min_size=1, max_size=5),
+    status=st.integers(200, 599),
+    content_type=st.sampled_from(["application/json", "text/plain; charset=utf-8"]),
+    body=printable,
+)
 subsets = st.builds(
     Subset,
     st.dictionaries(label_names, label_values, min_size=1, max_size=3).map(lambda found: tuple(sorted(found.items()))),
@@ -346,6 +354,7 @@ def traffic_policies(draw: st.DrawFn) -> TrafficPolicy:
         ),
         rate_limits=tuple(draw(st.lists(rate_limits, max_size=3))),
         sticky=draw(st.one_of(st.none(), hash_keys)),
+        fallback=draw(st.none() | fallbacks),
         faults=tuple(draw(st.lists(faults(), max_size=3))),
         mode=draw(st.sampled_from(Mode)),
     )

@@ -60,6 +60,7 @@ spec:
   - {requests: 100, interval: 1m, burst: 20, by: {source: true}, path: /search}
   - {requests: 5}
   stickySplit: {cookie: user}
+  fallback: {statuses: [503], status: 200, contentType: application/json, body: "[]"}
   faults:
   - {percent: 10, tries: 1, headers: [{name: X-Test, value: "1"}], callers: [frontend.shop], delay: 200ms, abort: 503}
   - {reset: true}
