@@ -91,10 +91,13 @@ class BalancingRules:
             return f"{tried.endpoint} counts as {told}, and was {known.rtt_s}, {known.errors}"
         return ""
 
+    def count(self, cluster: ClusterLive) -> None:
+        """An endpoint was chosen, whatever for; before anything else is said of it."""
+        self._picks[cluster] += 1
+
     def on_any(self, exchange: Exchange, passing: Sequence[EndpointLive], now_s: float) -> str:
         """An endpoint was chosen, for whatever try: who passes, and so who has come."""
         cluster, policy = exchange.cluster, exchange.policy.balancing
-        self._picks[cluster] += 1
         before, now = self._passing.get(cluster), set(passing)
         self._passing[cluster] = now
         coming = self._coming.get(cluster)

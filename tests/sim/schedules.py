@@ -91,6 +91,7 @@ class Rules(Record):
         out, count = len(cluster.present) - len(passing), len(cluster.present)
         most = max(1, count * policy.ejection.max_percent // 100) if count > 1 else 0
         _expect(out <= most, f"{out} of {count} are ejected", now_s)
+        self.balancing.count(cluster)
         if before or not chosen.ejected_until_s:  # else it is a probe, and nobody's choice
             broken = self.balancing.on_any(exchange, cluster.present if last else passing, now_s)
             if not before and not panic and not broken:
