@@ -381,8 +381,9 @@ class MuxLink:
     def mark(self) -> None:
         """`write` with the end of the reactor's turn, together with whatever else is to be said until then."""
         if not self._marked:
-            self._marked = self.stream.at_turns_end(self)
-            if not self._marked:
+            self._marked = True  # before: the turn may end at once, when many have something to write
+            if not self.stream.at_turns_end(self):
+                self._marked = False
                 self.write()
 
     def write_put(self, spoken: Container[int]) -> None:
