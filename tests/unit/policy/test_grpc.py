@@ -253,7 +253,7 @@ def test_a_condition_covers_what_the_caller_would_see_however_it_came_about(faul
     assert ask(plain, condition) is GiveUp.POLICY  # a request that is not gRPC's
 
 
-@pytest.mark.parametrize("fault", [row for row in FAULTS if row.flag not in {"UF", "UC", "UR", "UPE", "UT"}])
+@pytest.mark.parametrize("fault", [row for row in FAULTS if row.flag not in {"UF", "UC", "UR", "UPE", "UT", "FI"}])
 def test_faults_of_our_own_and_of_the_client_are_never_worth_another_try(fault: Fault) -> None:
     assert ask(grpc.failure_of(fault, untouched=True), *(condition.value for condition in RetryOn)) is GiveUp.POLICY
 
