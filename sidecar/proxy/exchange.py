@@ -21,16 +21,13 @@ from sidecar.errors import (
     CLIENT_GONE,
     INVALID_BACKEND,
     NO_ROUTE,
-    REQUEST_TIMEOUT,
     RETRY_LIMIT,
-    TRY_TIMEOUT,
     Fault,
     ProxyError,
 )
 from sidecar.errors import Side as Blame
-from sidecar.model.clusters import ServiceKey
 from sidecar.model.messages import ResponseHead
-from sidecar.policy import attempts, faults, grpc
+from sidecar.policy import attempts, grpc
 from sidecar.policy.attempts import Answer, Try, Wait
 from sidecar.policy.retry import Failure, GiveUp
 from sidecar.proxy.affinity import request_hash, share
@@ -41,6 +38,7 @@ from sidecar.proxy.edits import REQUEST_ID, forwarded_response
 from sidecar.proxy.filtering import filter_request
 from sidecar.proxy.grpc_reply import grpc_reply, grpc_trailers
 from sidecar.proxy.handover import HandOver, Sent
+from sidecar.proxy.injected import meet_faults
 from sidecar.proxy.judging import failed, judged, timed_out, tunnel_refused
 from sidecar.proxy.outgoing import outgoing_head
 from sidecar.proxy.patience import Patience
@@ -336,7 +334,7 @@ class _Run:
         if refused is not None:
             raise refused
         if exchange.policy.faults:
-            await self._meet_faults(exchange)
+            await meet_faults(record, self.worker, self.patience)
         pool, whose = self.side.pool, (exchange.cluster, record.endpoint, exchange.policy, wire)
         lease = pool.lease_now(*whose)
         if lease is None:
@@ -355,26 +353,6 @@ class _Run:
         if nursery is not None and self.upload is not None and not record.body_complete:
             nursery.start_soon(self.upload.pump, lease)
         return lease
-
-    async def _meet_faults(self, exchange: attempts.Exchange) -> None:
-        """What somebody asked to be done to tries; see policy/faults.py."""
-        record, worker, node = self.record, self.worker, self.worker.node
-        caller = ServiceKey(node.namespace, node.service)
-        met = faults.injection(exchange.policy.faults, record.head, caller, exchange.attempt, worker.rng)
-        if met is None:
-            return
-        if met.delay_s:
-            record.mark = faults.DELAYED
-            try:
-                await self.patience.bounded(partial(trio.sleep, met.delay_s))
-            except Interrupted:
-                if self.patience.ended:
-                    raise
-                over = record.ends_at_s is not None and worker.now() >= record.ends_at_s
-                raise ProxyError(REQUEST_TIMEOUT if over else TRY_TIMEOUT) from None  # a slow endpoint, it would seem
-        if met.fault is not None:
-            record.mark = faults.FAILED if met.fault.flag != faults.FAILED else ""
-            raise ProxyError(met.fault)
 
     def _tell_ejected(self) -> None:
         exchange = self.record.exchange
