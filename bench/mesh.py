@@ -29,7 +29,10 @@ POLICY = DEFAULT_POLICY
 COMMON_POLICIES: Mapping[str, object] = {
     "timeouts": {"request": "5s", "perTry": "2s"},
     "retries": {"attempts": 3, "on": ["connect-failure", "refused-stream", "reset", "gateway-error"]},
-    "ejection": {"consecutiveFailures": 3},
+    "balancing": {"algorithm": "ewma", "slowStart": "30s"},
+    "ejection": {"consecutiveFailures": 3, "gatewayFailures": 3, "success": {"atLeast": 80}},
+    "stickySplit": {"header": "x-user"},
+    "fallback": {"body": "{}"},
     "limits": {"requests": 512},
 }
 CANARY_HEADER = ("x-tier", "canary")
