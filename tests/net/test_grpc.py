@@ -141,6 +141,19 @@ async def test_all_four_shapes_of_call(peer: GrpcPeer, way: str) -> None:
 
 
 @both_ways
+async def test_unary_calls_and_downloads_are_relayed_on_both_sides(peer: GrpcPeer, way: str) -> None:
+    async with mesh(way, await peer.serve("a")) as world:
+        for _ in range(5):  # the first dials, on either side
+            assert (await peer.call(world.address, "Echo", "hello")).code == "OK"
+        download = await peer.call(world.address, "Download", "20 70000")
+        assert download.messages == [digest(bytes((number,)) * 70_000) for number in range(20)]
+        await _settled(world, 6)
+        for each in (world.calling, *world.called):
+            wanted = (5, 1) if each.plane.worker.fast_path else (0, 0)
+            assert (each.plane.fast_requests(), each.told.paths["full", "connect"]) == wanted
+
+
+@both_ways
 async def test_metadata_goes_both_ways_unchanged(peer: GrpcPeer, way: str) -> None:
     sent = [
         ["x-initial-a", "one"],
