@@ -156,6 +156,10 @@ async def test_every_case_passes_over_a_mutual_tls_pair(tree: Path, tmp_path: Pa
                 "spec: {service: orders, address: 127.0.0.1, ports: [{port: 8080, protocol: grpc}], account: orders, "
                 f"inbound: {sidecar.listening['inbound'].port}}}\n"
             )
+        (tmp_path / "mesh.d/in-turn.yaml").write_text(  # whoever answers first would get nearly all calls
+            "apiVersion: sidecar-mesh.dev/v1alpha1\nkind: TrafficPolicy\nmetadata: {name: in-turn, namespace: shop}\n"
+            "spec: {targetRefs: [{kind: Service, name: orders}], balancing: {algorithm: round-robin}}\n"
+        )
         calling = tmp_path / "calling.yaml"
         calling.write_text(
             "node: {service: frontend, namespace: shop}\nstatic: ./mesh.d\n"
