@@ -52,5 +52,5 @@ def test_an_ejection_is_read_from_the_log() -> None:
 
 def test_what_cannot_be_played_is_refused() -> None:
     text = TEXT.replace("kind: crash", "kind: partition")
-    with pytest.raises(BenchError, match="no partitions"):
+    with pytest.raises(BenchError, match="partitions are not played"):
         play(_scenario(text), seed=1)
