@@ -17,8 +17,9 @@ SCENARIO = """
 scenario: small
 about: One of three fails for a while.
 duration: 10s
-services: {stock: {endpoints: 3, latency: {p50: 10ms, p99: 20ms}}}
-clients: {web: {calls: stock, rate: 50}}
+services:
+  stock: {endpoints: 3, latency: {p50: 10ms, p99: 20ms}, policy: {balancing: {algorithm: round-robin}}}
+clients: {web: {calls: stock, rate: 500}}
 faults: [{kind: errors, whom: [stock-1], from: 2s, until: 6s, percent: 100}]
 expect: [{measure: success, of: web, atLeast: 99}]
 """

@@ -43,8 +43,20 @@ def test_a_document_written_as_yaml_by_others_means_the_same(body: Body) -> None
         for backend in node["backendRefs"]:
             backend["weight"] = 1
     expected = parse_json(to_json(document), strict=False).body
-    text = yaml.safe_dump(document, allow_unicode=True)
+    text = yaml.dump(document, Dumper=_Quoting, allow_unicode=True)
     assert parse_documents(text, "made.yaml")[0].body == expected
+
+
+class _Quoting(yaml.SafeDumper):
+    """Quotes text that begins like a number: PyYAML leaves `08` plain, which other readers take for one."""
+
+
+_Quoting.add_representer(
+    str,
+    lambda dumper, text: dumper.represent_scalar(
+        "tag:yaml.org,2002:str", text, style='"' if text[:1] in "0123456789+-." else None
+    ),
+)
 
 
 def _rules(document: object) -> list[dict[str, list[dict[str, int]]]]:
