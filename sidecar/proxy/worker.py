@@ -301,7 +301,9 @@ class Worker:
 
 def _is_plain(policy: TrafficPolicy) -> bool:
     """False for what only the full path does: judging answers that look good to everybody else, injecting faults."""
-    return not policy.retries.reads_answers and not policy.faults
+    fallback = policy.fallback
+    judges = policy.retries.reads_answers or (fallback is not None and fallback.reads_answers)
+    return not judges and not policy.faults
 
 
 def _targeting(snapshot: Snapshot, service: ServiceKey) -> tuple[AuthorizationPolicy, ...]:

@@ -202,7 +202,13 @@ class _Maker:
         key = id(backend), id(policy)
         merged = self._merged.get(key)
         if merged is None:
-            merged = replace(backend.policy, timeouts=policy.timeouts, retries=policy.retries, faults=policy.faults)
+            merged = replace(
+                backend.policy,
+                timeouts=policy.timeouts,
+                retries=policy.retries,
+                fallback=policy.fallback,
+                faults=policy.faults,
+            )
             self._merged[key] = merged
         return merged
 

@@ -6,8 +6,17 @@ import trio
 from trio.testing import MockClock
 
 from sidecar.model.fallback import Fallback
-from sidecar.model.policies import Ejection, Retries, Timeouts, TrafficPolicy
-from tests.support.mesh import AppConnection, Behaviour, MemoryMesh, exchange
+from sidecar.model.policies import (
+    Ejection,
+    Retries,
+    TargetRef,
+    Timeouts,
+    TrafficPolicy,
+    TrafficPolicyResource,
+)
+from sidecar.model.routes import BackendRef, HttpRoute, ParentRef, RouteRule
+from sidecar.model.snapshot import Resource
+from tests.support.mesh import ORDERS, PORT, SHOP, AppConnection, Behaviour, MemoryMesh, exchange
 
 NOTHING = Fallback(body="[]")
 
@@ -85,4 +94,37 @@ async def test_a_connection_is_kept_after_it(autojump_clock: MockClock) -> None:
             assert (await exchange(stream, http)).body == b"[]"
             http.start_next_cycle()
         assert len(app.seen) == 4
+        nursery.cancel_scope.cancel()
+
+
+async def not_found(app: AppConnection, request: h11.Request, body: bytes) -> None:
+    await app.answer(404, b"who?")
+
+
+async def test_a_status_that_is_no_failure_to_others_is_answered_on_both_paths(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        mesh.app("a", not_found)
+        mesh.configure(["a"], TrafficPolicy(fallback=Fallback(statuses=frozenset({404}), body="[]")))
+        for fast in (True, False):
+            mesh.worker.fast_path = fast
+            assert (await mesh.request()).body == b"[]"
+        nursery.cancel_scope.cancel()
+
+
+async def test_a_policy_of_a_route_has_a_fallback_too(autojump_clock: MockClock) -> None:
+    async with trio.open_nursery() as nursery:
+        mesh = MemoryMesh(nursery)
+        mesh.app("a", busy)
+        rule = RouteRule(backends=(BackendRef(ORDERS, PORT),))
+        route = HttpRoute(namespace=SHOP, name="orders", parents=(ParentRef(ORDERS),), rules=(rule,))
+        body = TrafficPolicyResource(
+            namespace=SHOP,
+            name="route",
+            targets=(TargetRef("HTTPRoute", "orders"),),
+            policy=TrafficPolicy(fallback=NOTHING),
+        )
+        more = Resource("HTTPRoute/shop/orders", 1, route), Resource("TrafficPolicy/shop/route", 1, body)
+        mesh.configure(["a"], None, *more)
+        assert (await mesh.request()).body == b"[]"
         nursery.cancel_scope.cancel()
